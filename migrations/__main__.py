@@ -1,0 +1,73 @@
+"""`python -m migrations upgrade | downgrade REVISION | check | current | revision MESSAGE`.
+
+`check` needs no server of its own to be running: with no DATABASE_URL it starts an embedded one and throws it away.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.exc import OperationalError
+
+from core.errors import ConfigurationError
+from core.settings import load_settings
+
+
+def configuration(database_url: str) -> Config:
+    """Return Alembic's configuration for a database, without an ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["url"] = database_url
+    return config
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring a database to a revision."""
+    command.upgrade(configuration(database_url), revision)
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Take a database back to a revision ("base": nothing left)."""
+    command.downgrade(configuration(database_url), revision)
+
+
+def check(database_url: str) -> None:
+    """Raise CommandError if the tables in the code and the migrations differ. The database is at head."""
+    command.check(configuration(database_url))
+
+
+def main(words: list[str]) -> int:
+    """Run one command; answer with an exit code and, where it fails, a sentence."""
+    try:
+        url = load_settings().database_url
+        match words:
+            case ["upgrade"]:
+                upgrade(url)
+            case ["upgrade", revision]:
+                upgrade(url, revision)
+            case ["downgrade", revision]:
+                downgrade(url, revision)
+            case ["check"]:
+                check(url)
+            case ["current"]:
+                command.current(configuration(url))
+            case ["revision", message]:
+                command.revision(configuration(url), message, autogenerate=True)
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except OperationalError as fault:
+        print(f"PostgreSQL at DATABASE_URL does not answer: {fault.orig}".strip(), file=sys.stderr)
+        return 1
+    except (ConfigurationError, CommandError) as fault:
+        print(fault, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

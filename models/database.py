@@ -1,0 +1,110 @@
+"""The connection to PostgreSQL: one `Database` a process, one transaction a unit of work.
+
+Functions of `models` take the transaction first. Nothing here knows a table. Library errors become ours in one place:
+a database that does not answer is `DatabaseUnavailable` to every caller.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import extensions
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.orm import sessionmaker
+
+from core.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.settings import Settings
+
+__all__ = ["Database", "Transaction", "install_gevent_wait_callback"]
+
+CONNECT_TIMEOUT_SECONDS = 3
+POOL_TIMEOUT_SECONDS = 5
+
+
+class Database:
+    """Holds the engine of one process. Opened by the process, never by an import."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        # Rows stay readable after the commit: routes show what they have just written.
+        self._transactions = sessionmaker(engine, expire_on_commit=False)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        gevent: bool = False,
+        pool_size: int | None = None,
+        statement_timeout_seconds: float | None = None,
+    ) -> Database:
+        """Prepare the engine; nothing connects before the first transaction. `gevent` says the process is patched."""
+        own_pool = pool_size is not None
+        timeout = statement_timeout_seconds or settings.database_statement_timeout_seconds
+        if gevent:
+            install_gevent_wait_callback(settings.database_statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
+        return cls(
+            create_engine(
+                make_url(settings.database_url),
+                pool_size=pool_size or settings.database_pool_size,
+                max_overflow=0 if own_pool else settings.database_max_overflow,
+                pool_timeout=POOL_TIMEOUT_SECONDS,
+                pool_pre_ping=True,
+                connect_args={
+                    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                    "application_name": "jelmore",
+                    # An abandoned query goes on in the server, and a forgotten transaction holds row locks: both end.
+                    "options": f"-c statement_timeout={int(timeout * 1000)} "
+                    f"-c idle_in_transaction_session_timeout={int(timeout * 2000)}",
+                    # A server that vanished without a word is noticed in about 10 s, not in two hours.
+                    "keepalives_idle": 5,
+                    "keepalives_interval": 2,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 10_000,
+                },
+            )
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Commit what the block did, or nothing. Raises DatabaseUnavailable if the server cannot be asked."""
+        try:
+            with self._transactions.begin() as tx:
+                yield tx
+        except (OperationalError, InterfaceError, PoolTimeout) as fault:
+            raise DatabaseUnavailable from fault
+        except DBAPIError as fault:
+            if fault.connection_invalidated:
+                raise DatabaseUnavailable from fault
+            raise
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def install_gevent_wait_callback(limit_seconds: float) -> None:
+    """Let other greenlets run while psycopg2 waits for the server, at most `limit_seconds` for one answer.
+
+    Without it one query stops the whole process: libpq waits in C. The callback is process-wide, so only processes
+    patched by gevent install it. With it libpq's connect_timeout is void, and a stopped server still accepts
+    connections: the limit is what ends such a wait.
+    """
+    from gevent.socket import wait_read, wait_write  # only patched processes have gevent's loop
+
+    def wait(connection: extensions.connection) -> None:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            await_socket = wait_read if state == extensions.POLL_READ else wait_write
+            silence = psycopg2.OperationalError(f"no answer from PostgreSQL for {limit_seconds:g} s")
+            await_socket(connection.fileno(), timeout=limit_seconds, timeout_exc=silence)
+
+    extensions.set_wait_callback(wait)

@@ -1,0 +1,266 @@
+"""The mailbox of a session: what clients ask of a live process, as rows in the order it was accepted.
+
+A row is durable and numbered before the client has its answer. Bells (`tasks.queue`) only say "look". Whether a row was
+written is decided by the holder's memory while the holder lives; the states here tell others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import insert, select, text, update
+
+from core.errors import SessionEnded, SessionEnding, SessionNotFound
+from core.ids import uuid7
+from models import outbox
+from models.events import EventKind, NewEvent, Origin
+from models.lifecycle import FINAL, Status
+from models.tables import Input, Session, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from models.database import Transaction
+
+
+class Kind(StrEnum):
+    """What a row asks for."""
+
+    INPUT = "input"
+    EOF = "eof"
+    RESIZE = "resize"
+    SIGNAL = "signal"
+    INTERRUPT = "interrupt"
+    STOP = "stop"
+
+
+ORDERED: Final = frozenset({Kind.INPUT, Kind.EOF})
+"""Kinds that keep their place behind input the program has not read yet; the others go at once."""
+
+
+class State(StrEnum):
+    """How far a row has come."""
+
+    ACCEPTED = "accepted"
+    WRITING = "writing"
+    WRITTEN = "written"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NewInput:
+    """A row before it has a number. `body` is exactly what the process gets."""
+
+    kind: Kind
+    body: bytes = b""
+    detail: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """Whom to tell to look: the holder's Celery node and incarnation. Both None while nobody holds the session."""
+
+    session_id: UUID
+    node: str | None
+    incarnation: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to an input: its identity, and whom to ring."""
+
+    input_id: UUID
+    input_seq: int
+    bell: Bell
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a holder asks the mailbox of one session: rows above what it has seen. `room` 0: no ordered kinds now."""
+
+    session_id: UUID
+    fence: int
+    after_ordered: int
+    after_urgent: int
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A row as the holder gets it."""
+
+    session_id: UUID
+    input_seq: int
+    input_id: UUID
+    kind: Kind
+    body: bytes
+    detail: dict[str, Any]
+    actor: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a row. `output_offset`: how much output there was when it was written."""
+
+    session_id: UUID
+    input_seq: int
+    state: State
+    at: datetime
+    reason: str | None = None
+    output_offset: int | None = None
+
+
+def accept(
+    tx: Transaction, session_id: UUID, owner: str | None, new: NewInput, origin: Origin, *, at: datetime
+) -> Accepted:
+    """Number and write a client's row. Raises SessionNotFound, SessionEnding or SessionEnded."""
+    session = _open_for_input(tx, session_id, owner, at)
+    row = append(tx, session, new, origin, at=at)
+    payload = {"input_id": str(row.input_id), "input_seq": row.input_seq, "kind": new.kind, "bytes": len(new.body)}
+    outbox.add(tx, NewEvent(EventKind.SESSION_INPUT, session.owner, at, origin, session_id, payload))
+    return row
+
+
+def _open_for_input(tx: Transaction, session_id: UUID, owner: str | None, at: datetime) -> Session:
+    """Lock the row of a session that takes input, or say why it takes none."""
+    wanted = select(Session).where(Session.id == session_id).with_for_update(key_share=True)
+    if owner is not None:
+        wanted = wanted.where(Session.owner == owner)
+    session = tx.scalar(wanted)
+    if session is None:
+        raise SessionNotFound
+    if session.status in FINAL:
+        raise SessionEnded
+    if session.status == Status.TERMINATING:
+        raise SessionEnding
+    session.last_activity_at = max(session.last_activity_at, at)
+    return session
+
+
+def append(tx: Transaction, session: Session, new: NewInput, origin: Origin, *, at: datetime) -> Accepted:
+    """Write a row into the mailbox of a locked session, whatever its status."""
+    session.last_input_seq += 1
+    input_id = uuid7()
+    tx.execute(
+        insert(Input).values(
+            session_id=session.id,
+            input_seq=session.last_input_seq,
+            id=input_id,
+            kind=new.kind,
+            body=new.body,
+            detail=new.detail,
+            metadata_=new.metadata,
+            actor=origin.actor,
+            request_id=origin.request_id,
+            created_at=at,
+        )
+    )
+    return Accepted(input_id, session.last_input_seq, bell_of(tx, session))
+
+
+def bell_of(tx: Transaction, session: Session) -> Bell:
+    """Return whom to tell to look at a session."""
+    if session.worker is None:
+        return Bell(session.id, None, None)
+    node = tx.scalar(select(Worker.node).where(Worker.incarnation == session.worker))
+    return Bell(session.id, node, session.worker)
+
+
+# Fetch and mark in one statement, joined on the fence: a holder that lost its session gets nothing.
+# The holder's memory (after_ordered, after_urgent) decides what is new, so that a commit whose reply was lost is
+# simply asked for again.
+_FETCH = text("""
+    WITH want AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:fences AS bigint[]),
+            CAST(:ordered AS bigint[]), CAST(:urgent AS bigint[]), CAST(:rooms AS bigint[])
+        ) AS want(session_id, fence, after_ordered, after_urgent, room)
+    ), mine AS (
+        SELECT want.* FROM want JOIN sessions ON sessions.id = want.session_id
+            AND sessions.fence = want.fence AND sessions.worker = :incarnation AND sessions.ended_at IS NULL
+    ), chosen AS (
+        SELECT i.session_id, i.input_seq FROM mine CROSS JOIN LATERAL (
+            SELECT session_id, input_seq FROM inputs
+            WHERE inputs.session_id = mine.session_id AND state IN ('accepted', 'writing')
+              AND kind IN ('input', 'eof') AND input_seq > mine.after_ordered
+            ORDER BY input_seq LIMIT mine.room
+        ) AS i
+        UNION ALL
+        SELECT i.session_id, i.input_seq FROM mine CROSS JOIN LATERAL (
+            SELECT session_id, input_seq FROM inputs
+            WHERE inputs.session_id = mine.session_id AND state IN ('accepted', 'writing')
+              AND kind NOT IN ('input', 'eof') AND input_seq > mine.after_urgent
+            ORDER BY input_seq LIMIT 100
+        ) AS i
+    )
+    UPDATE inputs SET state = 'writing' FROM chosen
+    WHERE inputs.session_id = chosen.session_id AND inputs.input_seq = chosen.input_seq
+    RETURNING inputs.session_id, inputs.input_seq, inputs.id, inputs.kind, inputs.body, inputs.detail,
+              inputs.actor, inputs.request_id
+""")
+
+
+def fetch(tx: Transaction, incarnation: UUID, wants: Sequence[Want]) -> list[Mail]:
+    """Return the holder's new rows of all the sessions asked for, each session's in order, and mark them `writing`."""
+    rows = tx.execute(
+        _FETCH,
+        {
+            "incarnation": incarnation,
+            "ids": [want.session_id for want in wants],
+            "fences": [want.fence for want in wants],
+            "ordered": [want.after_ordered for want in wants],
+            "urgent": [want.after_urgent for want in wants],
+            "rooms": [want.room for want in wants],
+        },
+    )
+    mail = [
+        Mail(row.session_id, row.input_seq, row.id, Kind(row.kind), row.body, row.detail or {}, row.actor, row.request_id)
+        for row in rows
+    ]
+    return sorted(mail, key=lambda letter: (letter.session_id, letter.input_seq))
+
+
+_REPORT = text("""
+    UPDATE inputs SET state = told.state, reason = told.reason, output_offset = told.output_offset,
+        written_at = CASE WHEN told.state = 'written' THEN told.at END
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:seqs AS bigint[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
+        CAST(:offsets AS bigint[]), CAST(:ats AS timestamptz[])
+    ) AS told(session_id, input_seq, state, reason, output_offset, at)
+    WHERE inputs.session_id = told.session_id AND inputs.input_seq = told.input_seq
+""")
+
+
+def report(tx: Transaction, deliveries: Sequence[Delivery]) -> None:
+    """Write what became of rows, in one statement."""
+    if not deliveries:
+        return
+    tx.execute(
+        _REPORT,
+        {
+            "ids": [delivery.session_id for delivery in deliveries],
+            "seqs": [delivery.input_seq for delivery in deliveries],
+            "states": [str(delivery.state) for delivery in deliveries],
+            "reasons": [delivery.reason for delivery in deliveries],
+            "offsets": [delivery.output_offset for delivery in deliveries],
+            "ats": [delivery.at for delivery in deliveries],
+        },
+    )
+
+
+def close(tx: Transaction, session_id: UUID, *, reason: str, holder_alive: bool) -> None:
+    """End the rows nobody wrote. Of a dead holder's rows in `writing` nobody can say whether the process got them."""
+    undelivered = update(Input).where(Input.session_id == session_id)
+    if not holder_alive:
+        tx.execute(undelivered.where(Input.state == State.WRITING).values(state=State.UNKNOWN, reason=reason))
+    unwritten = undelivered.where(Input.state.in_((State.ACCEPTED, State.WRITING)), Input.kind.in_(ORDERED))
+    tx.execute(unwritten.values(state=State.FAILED, reason=reason))
+    # Whatever else was asked of it (a stop above all) came true with the end.
+    tx.execute(undelivered.where(Input.state.in_((State.ACCEPTED, State.WRITING))).values(state=State.WRITTEN))

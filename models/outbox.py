@@ -1,0 +1,34 @@
+"""Writing events into the outbox, in the transaction of the change they tell of. Publishing is `streams.mirror`'s."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert
+
+from core.ids import uuid7
+from models.tables import Event
+
+if TYPE_CHECKING:
+    from models.database import Transaction
+    from models.events import NewEvent
+
+
+def add(tx: Transaction, *events: NewEvent) -> None:
+    """Write events; their order of positions is the order given."""
+    tx.execute(
+        insert(Event),
+        [
+            {
+                "id": uuid7(),
+                "event_type": event.kind,
+                "owner": event.owner,
+                "session_id": event.session_id,
+                "payload": event.payload,
+                "actor": event.origin.actor,
+                "request_id": event.origin.request_id,
+                "at": event.at,
+            }
+            for event in events
+        ],
+    )

@@ -1,0 +1,280 @@
+"""The tables of the system of record. Columns, constraints and indexes only; what is done with them stands in one module per noun.
+
+`segments` and `events` are to be partitioned by time one day: their keys begin with a UUIDv7, which is ordered by time.
+Enumerations are text with a check, not PostgreSQL enums: a new status must not need an exclusive lock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from models.lifecycle import LIVE, Status
+
+CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+INPUT_STATES = ("accepted", "writing", "written", "failed", "unknown")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({listed})"
+
+
+LIVE_ONLY = text(_one_of("status", tuple(sorted(LIVE))))
+
+
+class Base(DeclarativeBase):
+    """Every time is timestamptz; Python text is PostgreSQL text, without lengths: lengths are the API's rules."""
+
+    metadata = MetaData(naming_convention=CONVENTION)
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy's own protocol)
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        dict[str, Any]: JSONB(none_as_null=True),
+        dict[str, str]: JSONB(none_as_null=True),
+        bytes: LargeBinary(),
+    }
+
+
+class Worker(Base):
+    """One row per incarnation of a worker process. The name is a label; the incarnation is the identity."""
+
+    __tablename__ = "workers"
+
+    incarnation: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    host: Mapped[str]
+    node: Mapped[str]
+    """Celery node name; its direct queue is `<node>.dq2`."""
+    pid: Mapped[int]
+    slots: Mapped[int]
+    version: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    draining_at: Mapped[datetime | None]
+    lost_at: Mapped[datetime | None]
+    """Set once, by housekeeping, a successor, or the worker itself when it leaves. Never unset."""
+
+    __table_args__ = (Index("ix_workers_alive", "seen_at", postgresql_where=text("lost_at IS NULL")),)
+
+
+class Session(Base):
+    """One run of one program, from the request to its end."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    created_by: Mapped[str]
+    user_id: Mapped[str | None]
+    program: Mapped[str]
+    query: Mapped[str]
+    requested_directory: Mapped[str | None]
+    current_directory: Mapped[str | None]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    env: Mapped[dict[str, str]] = mapped_column(server_default=text("'{}'"))
+    """Chosen by the client. Never returned, logged or cached; emptied at the end."""
+    terminal: Mapped[dict[str, Any] | None]
+    program_options: Mapped[dict[str, Any] | None]
+    priority: Mapped[str] = mapped_column(server_default="normal")
+    timeout_seconds: Mapped[int]
+    idle_timeout_seconds: Mapped[int | None]
+    request_id: Mapped[str | None]
+
+    status: Mapped[str] = mapped_column(server_default=Status.INITIALIZING)
+    stop_reason: Mapped[str | None]
+    """Why it is `terminating`; becomes `reason` at the end."""
+    reason: Mapped[str | None]
+    reason_detail: Mapped[str | None]
+    error: Mapped[str | None]
+    exit_code: Mapped[int | None]
+    exit_signal: Mapped[str | None]
+    pid: Mapped[int | None]
+
+    worker: Mapped[UUID | None] = mapped_column(ForeignKey("workers.incarnation"))
+    worker_name: Mapped[str | None]
+    claim: Mapped[str | None]
+    """Id of the task delivery that won."""
+    claimed_at: Mapped[datetime | None]
+    fence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    attempt: Mapped[int] = mapped_column(server_default=text("1"))
+    sent_at: Mapped[datetime | None]
+    sends: Mapped[int] = mapped_column(server_default=text("0"))
+
+    last_input_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    last_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    output_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    output_sha256: Mapped[str | None]
+
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    last_activity_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("status", tuple(Status)), name="status"),
+        CheckConstraint(f"(status IN ('completed', 'terminated', 'failed')) = (ended_at IS NOT NULL)", name="ended"),  # noqa: F541
+        Index("ix_sessions_owner_id", "owner", "id"),
+        # Every live session: counted for the caps, looked at by holders and housekeeping. Small whatever the history.
+        Index("ix_sessions_live", "worker", "status", "owner", postgresql_where=LIVE_ONLY),
+        Index("ix_sessions_queued", "created_at", postgresql_where=text("status = 'initializing' AND worker IS NULL")),
+        Index("ix_sessions_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
+
+
+class Input(Base):
+    """A session's mailbox: everything that is asked of a live session, in order."""
+
+    __tablename__ = "inputs"
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True)
+    input_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[UUID]
+    kind: Mapped[str]
+    body: Mapped[bytes] = mapped_column(server_default=text("''"))
+    """Exactly what is written to the process; empty for kinds that write nothing."""
+    detail: Mapped[dict[str, Any] | None]
+    """Arguments of a kind that is no input: signal, rows and columns, the reason of a stop."""
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    state: Mapped[str] = mapped_column(server_default="accepted")
+    reason: Mapped[str | None]
+    output_offset: Mapped[int | None] = mapped_column(BigInteger)
+    actor: Mapped[str]
+    request_id: Mapped[str | None]
+    created_at: Mapped[datetime]
+    written_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", INPUT_STATES), name="state"),
+        Index("ix_inputs_undelivered", "session_id", "input_seq", postgresql_where=text("state IN ('accepted', 'writing')")),
+    )
+
+
+class Segment(Base):
+    """A stretch of a session's log. Contiguous: the primary key is a compare-and-swap between two writers."""
+
+    __tablename__ = "segments"
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True)
+    first_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    last_seq: Mapped[int] = mapped_column(BigInteger)
+    first_offset: Mapped[int] = mapped_column(BigInteger)
+    end_offset: Mapped[int] = mapped_column(BigInteger)
+    entries: Mapped[bytes]
+    """Packed entries one after the other (streams/entries.py)."""
+    stored_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        CheckConstraint("first_seq >= 1 AND last_seq >= first_seq", name="order"),
+        CheckConstraint("end_offset >= first_offset", name="offsets"),
+        # GET output looks for the first stretch that ends behind an offset.
+        Index("ix_segments_session_id_end_offset", "session_id", "end_offset"),
+    )
+
+
+class Event(Base):
+    """Outbox and history: written in the transaction that makes the change."""
+
+    __tablename__ = "events"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    transaction: Mapped[int] = mapped_column(BigInteger, server_default=text("(pg_current_xact_id()::text::bigint)"))
+    """Readers go by (transaction, position) below `pg_snapshot_xmin`: a late commit is never skipped."""
+    event_type: Mapped[str]
+    owner: Mapped[str]
+    session_id: Mapped[UUID | None]
+    """No foreign key: events outlive their session."""
+    payload: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    actor: Mapped[str]
+    request_id: Mapped[str | None]
+    at: Mapped[datetime]
+    published_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_events_unpublished", "transaction", "position", postgresql_where=text("published_at IS NULL")),
+        Index("ix_events_session_id", "session_id", "transaction", "position"),
+    )
+
+
+class ApiKey(Base):
+    """Keys kept in the database, hash only. Keys of the environment (API_KEYS) are not here."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    secret_hash: Mapped[bytes]
+    name: Mapped[str]
+    owner: Mapped[str]
+    permissions: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    rate_limits: Mapped[dict[str, str]] = mapped_column(server_default=text("'{}'"))
+    max_sessions: Mapped[int | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_api_keys_owner", "owner"),)
+
+
+class AuditRow(Base):
+    """Who did what, and how it went. Sealed into a hash chain afterwards by housekeeping."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    owner: Mapped[str | None]
+    action: Mapped[str]
+    target: Mapped[str | None]
+    outcome: Mapped[str]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]
+    detail: Mapped[dict[str, Any] | None]
+    seal: Mapped[bytes | None]
+
+    __table_args__ = (
+        Index("ix_audit_at", "at"),
+        Index("ix_audit_unsealed", "id", postgresql_where=text("seal IS NULL")),
+    )
+
+
+class HousekeepingRun(Base):
+    """When each kind of housekeeping last ran: a gap says that the database, or housekeeping itself, was away."""
+
+    __tablename__ = "housekeeping"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    ran_at: Mapped[datetime]
+    spared_until: Mapped[datetime | None]
+    """Nobody is declared lost before this: whoever was away may have missed renewals that were not missing."""
+    runs: Mapped[int] = mapped_column(Integer, server_default=text("0"))

@@ -1,0 +1,203 @@
+"""One live session on its holder: the process's pipes, its journal and the decisions about it, held together.
+
+No greenlet of its own: the loop's callbacks, the keeper's reports, the mailbox and the clock call in; what must wait for a
+server (marking, finishing) is handed to the host as a chore. Decisions are `runner.supervision`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from models.inputs import Delivery, Kind, Mail, State
+from models.lifecycle import Reason
+from runner import supervision
+from runner.plumbing import Ears, Letter, Plumbing
+from runner.supervision import Stop, Supervision
+from streams.entries import EntryKind, timestamp_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from core.clock import Clock
+    from models.events import Origin
+    from streams.journal import Journal
+
+MAX_WAITING_BYTES = 1024 * 1024
+"""Input that the program has not read yet: above this the mailbox keeps the rest."""
+
+
+class Surroundings(Protocol):
+    """What a live session asks of its host. Nothing here may block: it is called from the hub."""
+
+    clock: Clock
+
+    def signal(self, tag: int, number: int) -> None: ...
+    def end_all(self, tag: int) -> None: ...
+    def replace_keeper(self) -> None: ...
+    def news(self, live: LiveSession) -> None: ...
+    def has_room(self, session_id: UUID) -> bool: ...
+    def delivered(self, delivery: Delivery) -> None: ...
+    def mark_stopping(self, live: LiveSession, stop: Stop) -> None: ...
+    def finish(self, live: LiveSession, how: supervision.Finish) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which session this is, under which right. `tag` marks its processes."""
+
+    session_id: UUID
+    fence: int
+    tag: int
+    origin: Origin
+
+
+class LiveSession:
+    """A claimed session until its end is written."""
+
+    def __init__(
+        self, identity: Identity, rules: supervision.Rules, journal: Journal, surroundings: Surroundings
+    ) -> None:
+        self.identity = identity
+        self.id = identity.session_id
+        self.journal = journal
+        self.decisions = Supervision(rules)
+        self.after_ordered = 0
+        self.after_urgent = 0
+        self.plumbing: Plumbing | None = None
+        self.abandoned = False
+        """Fenced: everything is killed, nothing is written any more."""
+        self._letters: dict[int, Mail] = {}
+        self._host = surroundings
+
+    # What the process does.
+
+    def ears(self) -> Ears:
+        """Return the callbacks for this session's pipes."""
+        return Ears(self._printed, self._drained, self._written, self._refused)
+
+    def started(self, plumbing: Plumbing) -> None:
+        """The process runs and its pipes are listened to."""
+        self.plumbing = plumbing
+        self._write(EntryKind.STATUS, {"status": "active"})
+        self._act(self.decisions.started(self._host.clock.now()))
+
+    def spawn_failed(self, error: str) -> None:
+        """There is no process."""
+        self._act(self.decisions.spawn_failed(error))
+
+    def _printed(self, stream: str, chunk: bytes) -> None:
+        self.journal.write_output(stream, chunk, timestamp_ms(self._host.clock.at()))
+        self._host.news(self)
+        self._act(self.decisions.printed(self.journal.offset, self._host.clock.now()))
+        if not self._host.has_room(self.id) and self.plumbing is not None:
+            self.plumbing.pause()
+
+    def room(self) -> None:
+        """What was printed is saved: read on."""
+        if self.plumbing is not None:
+            self.plumbing.resume()
+
+    def _drained(self) -> None:
+        self._act(self.decisions.drained())
+
+    def exited(self, how: supervision.Exit) -> None:
+        """The keeper reaped the main process."""
+        self._act(self.decisions.exited(how, self._host.clock.now()))
+
+    def emptied(self) -> None:
+        """The keeper says that nothing of the session lives."""
+        self._act(self.decisions.emptied(self._host.clock.now()))
+
+    def keeper_lost(self) -> None:
+        """The keeper died; whatever it kept is swept."""
+        self._act(self.decisions.keeper_lost())
+
+    # What others want.
+
+    def stop(self, wish: Stop) -> None:
+        """Somebody wants the session gone."""
+        self._act(self.decisions.stop(wish, self._host.clock.now()))
+
+    def hurry(self) -> None:
+        """The grace is over for everybody: the worker must leave."""
+        self._act(self.decisions.hurry(self._host.clock.now()))
+
+    def tick(self) -> None:
+        """Time passed."""
+        self._act(self.decisions.tick(self._host.clock.now()))
+
+    def receive(self, mail: Mail) -> None:
+        """Carry out one row of the mailbox. Rows come in order; the numbers seen are never taken twice."""
+        if mail.kind in (Kind.INPUT, Kind.EOF):
+            self.after_ordered = mail.input_seq
+            self._to_stdin(mail)
+        else:
+            self.after_urgent = mail.input_seq
+            self._at_once(mail)
+
+    def room_for_input(self) -> int:
+        """How many rows the mailbox may hand over now."""
+        waiting = self.plumbing.waiting_bytes if self.plumbing else 0
+        return 0 if self.plumbing is None or waiting > MAX_WAITING_BYTES else 100
+
+    def _to_stdin(self, mail: Mail) -> None:
+        assert self.plumbing is not None  # no rows are asked for before the start
+        self._letters[mail.input_seq] = mail
+        self.plumbing.write(Letter(mail.input_seq, mail.body, eof=mail.kind is Kind.EOF))
+
+    def _at_once(self, mail: Mail) -> None:
+        match mail.kind:
+            case Kind.STOP:
+                self.stop(Stop(Reason.REQUESTED, mail.detail.get("reason")))
+                self._tell(mail.input_seq, State.WRITTEN)
+            case Kind.SIGNAL | Kind.INTERRUPT:
+                self._host.signal(self.identity.tag, int(mail.detail["number"]))
+                self._tell(mail.input_seq, State.WRITTEN)
+            case _:
+                self._tell(mail.input_seq, State.FAILED, "no_terminal")
+
+    def _written(self, input_seq: int) -> None:
+        mail = self._letters.pop(input_seq)
+        self._write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
+        self._tell(input_seq, State.WRITTEN)
+
+    def _refused(self, input_seq: int, reason: str) -> None:
+        self._letters.pop(input_seq, None)
+        self._tell(input_seq, State.FAILED, reason)
+
+    def _tell(self, input_seq: int, state: State, reason: str | None = None) -> None:
+        at = self._host.clock.at()
+        self._host.delivered(Delivery(self.id, input_seq, state, at, reason, self.journal.offset))
+
+    # Carrying out decisions.
+
+    def _act(self, actions: Sequence[supervision.Action]) -> None:
+        for action in actions:
+            if self.abandoned:
+                return
+            self._carry_out(action)
+
+    def _carry_out(self, action: supervision.Action) -> None:
+        match action:
+            case supervision.Signal(number):
+                self._host.signal(self.identity.tag, number)
+            case supervision.EndAll():
+                self._host.end_all(self.identity.tag)
+            case supervision.ReplaceKeeper():
+                self._host.replace_keeper()
+            case supervision.MarkStopping(stop):
+                self._write(EntryKind.STATUS, {"status": "terminating", "reason": str(stop.reason)})
+                self._host.mark_stopping(self, stop)
+            case supervision.Finish():
+                self._host.finish(self, action)
+
+    def _write(self, kind: EntryKind, fields: dict[str, object]) -> None:
+        self.journal.write(kind, fields, timestamp_ms(self._host.clock.at()))
+        self._host.news(self)
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        if self.plumbing is not None:
+            self.plumbing.close()

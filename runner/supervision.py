@@ -1,0 +1,218 @@
+"""What to do about a session's process, decided without touching it.
+
+The shell around it (`runner.live`) says what happened - it started, it exited, somebody wants it gone, time passed - and
+carries out the actions that come back. No I/O, no clock of its own: `now` is monotonic seconds, given by the caller.
+
+    STARTING -> RUNNING -> (STOPPING) -> SWEEPING -> DRAINING -> OVER
+
+A process is *over* when its main process was reaped, the keeper says that nothing it left behind lives, and its output was
+read to the end. When the main process exits, what it left behind is killed at once, as in a container: a background
+process that holds stdout must not keep a session alive. After the sweep nobody of ours can write; whoever else holds the
+pipe (a descriptor passed to a stranger) gets `drain_seconds`, no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from signal import SIGTERM
+from typing import Final
+
+from models.lifecycle import Reason
+
+SWEEP_LIMIT_SECONDS: Final = 15.0
+"""A keeper that does not say "empty" that long after it was told to kill everything is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for one session, in seconds and bytes. None: no such limit."""
+
+    grace_seconds: float
+    run_seconds: float | None
+    drain_seconds: float
+    max_output_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a main process ended: a code, or the name of a signal without SIG; both None if nobody saw it."""
+
+    code: int | None
+    signal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A wish that the session end. `detail` in words, for people."""
+
+    reason: Reason
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkStopping:
+    """Make it known that the session is being stopped, and why."""
+
+    stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to every process of the session."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndAll:
+    """Have the keeper kill all that is left of the session, and say when nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceKeeper:
+    """The keeper does not do its work: end it; its death ends the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Write the end."""
+
+    reason: Reason
+    detail: str | None
+    exit: Exit
+    error: str | None = None
+
+
+Action = MarkStopping | Signal | EndAll | ReplaceKeeper | Finish
+
+
+class Phase(Enum):
+    """Where a process is between its start and its end."""
+
+    STARTING = auto()
+    RUNNING = auto()
+    STOPPING = auto()
+    SWEEPING = auto()
+    DRAINING = auto()
+    OVER = auto()
+
+
+class Supervision:
+    """The state of one process and the decisions about it."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.phase = Phase.STARTING
+        self.deadline: float | None = None
+        """When the next tick has something to do; None: never, until something happens."""
+        self._stop: Stop | None = None
+        self._exit = Exit(None, None)
+        self._drained = False
+        self._killing = False
+
+    def started(self, now: float) -> list[Action]:
+        """The process runs. A stop that came before takes effect now."""
+        self.phase = Phase.RUNNING
+        if self.rules.run_seconds is not None:
+            self.deadline = now + self.rules.run_seconds
+        return self._begin_stop(now) if self._stop else []
+
+    def spawn_failed(self, error: str) -> list[Action]:
+        """There is no process and there never was."""
+        self.phase = Phase.OVER
+        stop = self._stop or Stop(Reason.SPAWN_FAILED)
+        return [Finish(stop.reason, stop.detail, self._exit, error)]
+
+    def stop(self, wish: Stop, now: float) -> list[Action]:
+        """Somebody wants it gone. The first wish stands; a second one changes nothing."""
+        if self._stop is not None or self.phase in (Phase.SWEEPING, Phase.DRAINING, Phase.OVER):
+            return []
+        self._stop = wish
+        return self._begin_stop(now) if self.phase is Phase.RUNNING else []
+
+    def _begin_stop(self, now: float) -> list[Action]:
+        assert self._stop is not None
+        self.phase = Phase.STOPPING
+        self.deadline = now + self.rules.grace_seconds
+        return [MarkStopping(self._stop), Signal(SIGTERM)]
+
+    def printed(self, output_bytes: int, now: float) -> list[Action]:
+        """It has printed `output_bytes` in all."""
+        limit = self.rules.max_output_bytes
+        if limit is None or output_bytes <= limit or self._stop is not None or self.phase is not Phase.RUNNING:
+            return []
+        self._stop = Stop(Reason.OUTPUT_LIMIT, f"printed more than {limit} bytes")
+        self.phase = Phase.STOPPING
+        # No grace: what floods would go on flooding.
+        self._killing = True
+        self.deadline = now + SWEEP_LIMIT_SECONDS
+        return [MarkStopping(self._stop), EndAll()]
+
+    def exited(self, how: Exit, now: float) -> list[Action]:
+        """The main process was reaped. What it left behind goes too."""
+        if self.phase in (Phase.SWEEPING, Phase.DRAINING, Phase.OVER):
+            return []
+        self._exit = how
+        self.phase = Phase.SWEEPING
+        self.deadline = now + SWEEP_LIMIT_SECONDS
+        return [EndAll()]
+
+    def emptied(self, now: float) -> list[Action]:
+        """The keeper says that nothing of the session lives."""
+        if self.phase is not Phase.SWEEPING:
+            return []
+        self.phase = Phase.DRAINING
+        self.deadline = now + self.rules.drain_seconds
+        return self._finish() if self._drained else []
+
+    def drained(self) -> list[Action]:
+        """Its output was read to the end."""
+        self._drained = True
+        return self._finish() if self.phase is Phase.DRAINING else []
+
+    def keeper_lost(self) -> list[Action]:
+        """The keeper is gone; the worker has swept everything. How the process ended nobody saw."""
+        if self.phase is Phase.OVER:
+            return []
+        if self._stop is None and self._exit == Exit(None, None):
+            self._stop = Stop(Reason.KEEPER_LOST)
+        return self._finish()
+
+    def tick(self, now: float) -> list[Action]:
+        """Time passed."""
+        if self.deadline is None or now < self.deadline:
+            return []
+        if self.phase is Phase.RUNNING:
+            return self.stop(Stop(Reason.TIMEOUT, f"ran {self.rules.run_seconds:g} s"), now)
+        if self.phase is Phase.DRAINING:
+            return self._finish()
+        self.deadline = now + SWEEP_LIMIT_SECONDS
+        if self.phase is Phase.STOPPING and not self._killing:
+            self._killing = True
+            return [EndAll()]
+        return [ReplaceKeeper()]
+
+    def hurry(self, now: float) -> list[Action]:
+        """There is no time for the grace: a stop that is under way becomes a kill."""
+        if self.phase is not Phase.STOPPING or self._killing:
+            return []
+        self.deadline = now
+        return self.tick(now)
+
+    def extend(self, run_seconds: float, now: float) -> None:
+        """Give it more time, counted from now."""
+        if self.phase is Phase.RUNNING:
+            self.deadline = now + run_seconds
+
+    def _finish(self) -> list[Action]:
+        self.phase = Phase.OVER
+        self.deadline = None
+        stop = self._stop or Stop(_reason_of(self._exit))
+        return [Finish(stop.reason, stop.detail, self._exit)]
+
+
+def _reason_of(how: Exit) -> Reason:
+    if how.signal is not None:
+        return Reason.SIGNAL
+    return Reason.EXITED if how.code == 0 else Reason.EXIT_CODE

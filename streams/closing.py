@@ -1,0 +1,84 @@
+"""The end of a session in one transaction: its last segments, the final entries as a segment of their own, and the row.
+
+Only after the commit does anybody tell Redis. Dying in between costs nothing: readers find the final entries in PostgreSQL.
+Used by the holder; by whoever ends a session that nobody holds; and by housekeeping in a lost holder's place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.errors import Fenced
+from models import endings, segments
+from models.segments import Stretch
+from streams.entries import Entry, EntryKind, pack, timestamp_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from models.database import Transaction
+    from models.endings import Ending
+    from models.events import Origin
+    from models.tables import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where a log stands before its final entries: last entry's seq, bytes printed, their sha256 (hexadecimal).
+
+    `unstored` are the stretches that PostgreSQL does not have yet, in order.
+    """
+
+    last_seq: int
+    output_bytes: int
+    sha256: str
+    unstored: Sequence[Stretch] = ()
+
+
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+NOTHING = Tail(0, 0, EMPTY_SHA256)
+
+
+def close(
+    tx: Transaction, session: Session, ending: Ending, tail: Tail, origin: Origin, *, at: datetime
+) -> list[Entry]:
+    """Write the end of a locked live session; return its final entries. Raises Fenced if somebody wrote past us."""
+    final = final_entries(session, ending, tail, at=at)
+    last = Stretch(
+        session.id,
+        final[0].seq,
+        final[-1].seq,
+        tail.output_bytes,
+        tail.output_bytes,
+        b"".join(pack(entry) for entry in final),
+    )
+    for stretch in (*tail.unstored, last):
+        if not segments.store(tx, [stretch]):
+            raise Fenced
+    output = endings.Output(tail.output_bytes, tail.sha256, final[-1].seq)
+    endings.finish(tx, session, ending, output, origin, at=at)
+    return final
+
+
+def final_entries(session: Session, ending: Ending, tail: Tail, *, at: datetime) -> list[Entry]:
+    """Compose the last status and the `terminated` entry, which is always the last of a log."""
+    status, reason = endings.status_and_reason(session, ending)
+    at_ms = timestamp_ms(at)
+    return [
+        Entry(tail.last_seq + 1, EntryKind.STATUS, at_ms, {"status": str(status), "reason": str(reason)}),
+        Entry(
+            tail.last_seq + 2,
+            EntryKind.TERMINATED,
+            at_ms,
+            {
+                "status": str(status),
+                "exit_code": ending.exit_code,
+                "exit_signal": ending.exit_signal,
+                "reason": str(reason),
+                "output_bytes": tail.output_bytes,
+                "output_sha256": tail.sha256,
+            },
+        ),
+    ]
