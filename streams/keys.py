@@ -1,0 +1,34 @@
+"""Every Redis key and channel of the streams, with its type and meaning. Nothing else spells a name.
+
+All keys of one session carry the hash tag `{session}`: in a Redis Cluster they live on one node, so one script
+may touch them all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+PREFIX: Final = "jelmore:"
+
+
+def head(session_id: UUID) -> str:
+    """Hash: `fence` of the writer, `seq` of the last entry appended. Missing after a flush or its TTL."""
+    return f"{PREFIX}{{{session_id}}}:head"
+
+
+def log(session_id: UUID) -> str:
+    """Stream: the tail of the log. Ids are `<seq>-0`, the one field `e` is the packed entry."""
+    return f"{PREFIX}{{{session_id}}}:log"
+
+
+def bell(session_id: UUID) -> str:
+    """Channel: msgpack `[last seq, packed entries or nil]` after each append. A hint: it may be lost."""
+    return f"{PREFIX}{{{session_id}}}:bell"
+
+
+def holder(incarnation: UUID) -> str:
+    """Channel of one worker incarnation: session ids whose mailbox has something in it."""
+    return f"{PREFIX}worker:{incarnation}"
