@@ -1,0 +1,77 @@
+"""Background greenlets without which the process would only look alive: if one dies, the process does, loudly.
+
+Imports gevent: only web processes and workers use this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import gevent
+import structlog
+from gevent import Greenlet, GreenletExit
+
+from core import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger(__name__)
+
+SOFTWARE_ERROR: Final = 70
+"""Exit code of a process that met an error nobody foresaw (EX_SOFTWARE)."""
+TICK_SECONDS: Final = 0.05
+STALL_SECONDS: Final = 0.3
+
+
+def die(what: str) -> NoReturn:
+    """End the process at once, with the current exception in the log. Supervisors start a new one."""
+    log.critical("a vital part of this process died", part=what, exc_info=True)
+    os._exit(SOFTWARE_ERROR)
+
+
+def spawn_vital(name: str, work: Callable[..., Any], *args: Any) -> Greenlet[Any]:
+    """Run `work(*args)` in a greenlet whose failure ends the process. Returning, or being killed, is no failure."""
+
+    def guarded() -> Any:
+        try:
+            return work(*args)
+        except GreenletExit:
+            raise
+        except BaseException:
+            die(name)
+
+    return gevent.spawn(guarded)
+
+
+def loudly(callback: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a callback of gevent's loop: the loop itself would print an exception and go on."""
+
+    @functools.wraps(callback)
+    def guarded(*args: Any) -> None:
+        try:
+            callback(*args)
+        except BaseException:
+            die(getattr(callback, "__qualname__", repr(callback)))
+
+    return guarded
+
+
+def watch_hub() -> Greenlet[Any]:
+    """Measure how long the loop stands still: somebody blocks it."""
+    return spawn_vital("hub watch", _watch_hub)
+
+
+def _watch_hub() -> NoReturn:
+    before = time.monotonic()
+    while True:
+        gevent.sleep(TICK_SECONDS)
+        now = time.monotonic()
+        stall = now - before - TICK_SECONDS
+        if stall > STALL_SECONDS:
+            metrics.HUB_STALLS.observe(stall)
+            log.warning("the hub stood still", seconds=round(stall, 3))
+        before = now
