@@ -101,13 +101,13 @@ class IdempotencyKeyReused(RequestFaulty):
 
 
 class ApiKeyRequired(JelmoreError):
-    """API key required"""  # noqa: D400, D415  (the contract's words)
+    """API key required"""
 
     code = "API_KEY_REQUIRED"
 
 
 class InvalidApiKey(JelmoreError):
-    """Invalid API key"""  # noqa: D400, D415  (the contract's words)
+    """Invalid API key"""
 
     code = "INVALID_API_KEY"
 

@@ -41,7 +41,7 @@ def spawn_vital(name: str, work: Callable[..., Any], *args: Any) -> Greenlet[Any
             return work(*args)
         except GreenletExit:
             raise
-        except BaseException:
+        except BaseException:  # noqa: BLE001  (whatever it is, it is logged, and the process ends)
             die(name)
 
     return gevent.spawn(guarded)
@@ -54,7 +54,7 @@ def loudly(callback: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any) -> None:
         try:
             callback(*args)
-        except BaseException:
+        except BaseException:  # noqa: BLE001  (as above)
             die(getattr(callback, "__qualname__", repr(callback)))
 
     return guarded

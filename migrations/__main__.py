@@ -11,10 +11,10 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from core.settings import load_settings
 from sqlalchemy.exc import OperationalError
 
 from core.errors import ConfigurationError
-from core.settings import load_settings
 
 
 def configuration(database_url: str) -> Config:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 
 from core.errors import Fenced
 from models import outbox, sessions
 from models.events import EventKind, NewEvent, Origin
 from models.lifecycle import Status, Trigger
-from models.tables import Session, Worker
+from models.tables import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,13 +130,3 @@ def take_fence(tx: Transaction, session_id: UUID) -> Session:
     session = sessions.locked(tx, session_id)
     session.fence += 1
     return session
-
-
-def note_sent(tx: Transaction, session_id: UUID, *, at: datetime) -> None:
-    """Note that the start task was sent again."""
-    tx.execute(update(Session).where(Session.id == session_id).values(sent_at=at, sends=Session.sends + 1))
-
-
-def holder_node(tx: Transaction, incarnation: UUID) -> str | None:
-    """Return the Celery node name of an incarnation."""
-    return tx.scalar(select(Worker.node).where(Worker.incarnation == incarnation))

@@ -45,9 +45,7 @@ def status_and_reason(session: Session, ending: Ending) -> tuple[Status, Reason]
     return lifecycle.after(Status(session.status), ENDED_BY[reason]), reason
 
 
-def finish(
-    tx: Transaction, session: Session, ending: Ending, output: Output, origin: Origin, *, at: datetime
-) -> None:
+def finish(tx: Transaction, session: Session, ending: Ending, output: Output, origin: Origin, *, at: datetime) -> None:
     """Write the end of a locked live session, fail its unwritten inputs, tell the outbox."""
     status, reason = status_and_reason(session, ending)
     session.status = status

@@ -123,7 +123,12 @@ def accept(
     """Number and write a client's row. Raises SessionNotFound, SessionEnding or SessionEnded."""
     session = _open_for_input(tx, session_id, owner, at)
     row = append(tx, session, new, origin, at=at)
-    payload = {"input_id": str(row.input_id), "input_seq": row.input_seq, "kind": new.kind, "bytes": len(new.body)}
+    payload = {
+        "input_id": str(row.input_id),
+        "input_seq": row.input_seq,
+        "kind": new.kind,
+        "bytes": len(new.body),
+    }
     outbox.add(tx, NewEvent(EventKind.SESSION_INPUT, session.owner, at, origin, session_id, payload))
     return row
 
@@ -221,7 +226,16 @@ def fetch(tx: Transaction, incarnation: UUID, wants: Sequence[Want]) -> list[Mai
         },
     )
     mail = [
-        Mail(row.session_id, row.input_seq, row.id, Kind(row.kind), row.body, row.detail or {}, row.actor, row.request_id)
+        Mail(
+            row.session_id,
+            row.input_seq,
+            row.id,
+            Kind(row.kind),
+            row.body,
+            row.detail or {},
+            row.actor,
+            row.request_id,
+        )
         for row in rows
     ]
     return sorted(mail, key=lambda letter: (letter.session_id, letter.input_seq))

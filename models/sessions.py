@@ -97,7 +97,12 @@ def open_session(tx: Transaction, new: NewSession, caps: Caps, *, at: datetime) 
     )
     tx.add(session)
     tx.flush()
-    payload = {"query": new.query, "user_id": new.user_id, "created_by": new.created_by, "program": new.program}
+    payload = {
+        "query": new.query,
+        "user_id": new.user_id,
+        "created_by": new.created_by,
+        "program": new.program,
+    }
     origin = Origin(new.created_by, new.request_id)
     outbox.add(tx, NewEvent(EventKind.SESSION_CREATED, new.owner, at, origin, session.id, payload))
     return session

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID  # noqa: TC003  (SQLAlchemy reads the annotations when the classes are made)
 
 from sqlalchemy import (
     BigInteger,
@@ -144,7 +144,11 @@ class Session(Base):
         Index("ix_sessions_owner_id", "owner", "id"),
         # Every live session: counted for the caps, looked at by holders and housekeeping. Small whatever the history.
         Index("ix_sessions_live", "worker", "status", "owner", postgresql_where=LIVE_ONLY),
-        Index("ix_sessions_queued", "created_at", postgresql_where=text("status = 'initializing' AND worker IS NULL")),
+        Index(
+            "ix_sessions_queued",
+            "created_at",
+            postgresql_where=text("status = 'initializing' AND worker IS NULL"),
+        ),
         Index("ix_sessions_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 
@@ -173,7 +177,12 @@ class Input(Base):
 
     __table_args__ = (
         CheckConstraint(_one_of("state", INPUT_STATES), name="state"),
-        Index("ix_inputs_undelivered", "session_id", "input_seq", postgresql_where=text("state IN ('accepted', 'writing')")),
+        Index(
+            "ix_inputs_undelivered",
+            "session_id",
+            "input_seq",
+            postgresql_where=text("state IN ('accepted', 'writing')"),
+        ),
     )
 
 

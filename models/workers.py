@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select, text, update
 from models import outbox
 from models.events import EventKind, NewEvent, Origin
 from models.lifecycle import LIVE, Status
-from models.tables import HousekeepingRun, Session, Worker
+from models.tables import Session, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -144,6 +144,12 @@ def alive_incarnations(tx: Transaction, incarnations: Collection[UUID] | None = 
     return set(tx.scalars(wanted))
 
 
+def recently_gone(tx: Transaction) -> list[str]:
+    """Return the Celery node names of incarnations that went in the last hour: what was sent to them later is gone too."""
+    hour_ago = func.clock_timestamp() - text("interval '1 hour'")
+    return list(tx.scalars(select(Worker.node).where(Worker.lost_at > hour_ago)))
+
+
 _NOTE_RUN = text("""
     INSERT INTO housekeeping AS h (name, ran_at, spared_until, runs)
     VALUES (:name, clock_timestamp(), clock_timestamp() + make_interval(secs => :spare), 1)
@@ -162,20 +168,3 @@ def note_run(tx: Transaction, name: str, *, gap_seconds: float, spare_seconds: f
     """
     values = {"name": name, "gap": gap_seconds, "spare": spare_seconds}
     return bool(tx.execute(_NOTE_RUN, values).scalar_one())
-
-
-__all__ = [
-    "Arrival",
-    "Holding",
-    "HousekeepingRun",
-    "abandoned",
-    "alive",
-    "alive_incarnations",
-    "arrive",
-    "declare_lost",
-    "drain",
-    "leave",
-    "note_run",
-    "renew",
-    "unheld_stopping",
-]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_WAITING_BYTES = 1024 * 1024
 """Input that the program has not read yet: above this the mailbox keeps the rest."""
+ROWS_A_LOOK = 100
 
 
 class Surroundings(Protocol):
@@ -39,6 +40,7 @@ class Surroundings(Protocol):
     def news(self, live: LiveSession) -> None: ...
     def has_room(self, session_id: UUID) -> bool: ...
     def delivered(self, delivery: Delivery) -> None: ...
+    def look(self, session_ids: Sequence[UUID]) -> None: ...
     def mark_stopping(self, live: LiveSession, stop: Stop) -> None: ...
     def finish(self, live: LiveSession, how: supervision.Finish) -> None: ...
 
@@ -69,6 +71,7 @@ class LiveSession:
         self.abandoned = False
         """Fenced: everything is killed, nothing is written any more."""
         self._letters: dict[int, Mail] = {}
+        self._starved = False
         self._host = surroundings
 
     # What the process does.
@@ -139,8 +142,8 @@ class LiveSession:
 
     def room_for_input(self) -> int:
         """How many rows the mailbox may hand over now."""
-        waiting = self.plumbing.waiting_bytes if self.plumbing else 0
-        return 0 if self.plumbing is None or waiting > MAX_WAITING_BYTES else 100
+        self._starved = self.plumbing is None or self.plumbing.waiting_bytes > MAX_WAITING_BYTES
+        return 0 if self._starved else ROWS_A_LOOK
 
     def _to_stdin(self, mail: Mail) -> None:
         assert self.plumbing is not None  # no rows are asked for before the start
@@ -162,6 +165,9 @@ class LiveSession:
         mail = self._letters.pop(input_seq)
         self._write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
         self._tell(input_seq, State.WRITTEN)
+        if self._starved and self.plumbing is not None and self.plumbing.waiting_bytes <= MAX_WAITING_BYTES // 2:
+            self._starved = False
+            self._host.look([self.id])
 
     def _refused(self, input_seq: int, reason: str) -> None:
         self._letters.pop(input_seq, None)

@@ -1,0 +1,67 @@
+"""Every metric of every process. Names begin with `jelmore_`; units are in the names.
+
+The web tier runs several processes: with PROMETHEUS_MULTIPROC_DIR set (by the launcher, before Python starts) they share
+their numbers through files, and `render` adds them up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from core.settings import multiprocess_directory
+
+SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+# Web.
+REQUESTS = Counter("jelmore_http_requests_total", "Requests answered", ("route", "method", "status"))
+REQUEST_SECONDS = Histogram(
+    "jelmore_http_request_seconds", "From the request's head to the answer's", ("route", "method"), buckets=SHORT
+)
+FOLLOWERS = Gauge("jelmore_stream_followers", "Open streams", ("transport",), multiprocess_mode="livesum")
+GAPS = Counter("jelmore_stream_gaps_total", "Gaps told to readers: history lost to retention")
+HOLES = Counter("jelmore_relay_holes_total", "Holes of a ring filled from the log: doorbells lost, or without payload")
+SENDS_FAILED = Counter("jelmore_task_sends_failed_total", "Tasks the broker did not take", ("task",))
+
+# The log.
+ENTRIES = Counter("jelmore_log_entries_total", "Entries appended to Redis")
+OUTPUT_BYTES = Counter("jelmore_output_bytes_total", "Bytes read from sessions' processes")
+SEGMENTS = Counter("jelmore_log_segments_total", "Segments stored in PostgreSQL")
+APPEND_SECONDS = Histogram("jelmore_log_append_seconds", "One trip of the writer to Redis", buckets=SHORT)
+STORE_SECONDS = Histogram("jelmore_log_store_seconds", "One transaction that stores segments", buckets=SHORT)
+UNSAVED_BYTES = Gauge("jelmore_log_unsaved_bytes", "Output in a worker's memory that PostgreSQL does not have yet")
+
+# Workers.
+SESSIONS_STARTED = Counter("jelmore_sessions_started_total", "Processes started", ("program",))
+SESSIONS_ENDED = Counter("jelmore_sessions_ended_total", "Ends written", ("status", "reason"))
+SESSIONS_FENCED = Counter("jelmore_sessions_fenced_total", "Sessions that were taken from their worker")
+INPUTS_WRITTEN = Counter("jelmore_inputs_delivered_total", "Mailbox rows handed to sessions")
+SLOTS_USED = Gauge("jelmore_worker_slots_used", "Sessions this worker runs or is starting")
+SLOTS_TOTAL = Gauge("jelmore_worker_slots", "Sessions this worker can run")
+LEASE_FAILURES = Counter("jelmore_worker_lease_failures_total", "Renewals PostgreSQL did not answer")
+HUB_STALLS = Histogram("jelmore_hub_stall_seconds", "gevent's loop standing still", buckets=(0.3, 0.5, 1, 2, 5, 10, 30))
+REDIS_ERRORS = Counter("jelmore_redis_errors_total", "Redis not answering", ("part",))
+
+# Housekeeping.
+STARTS_SENT_AGAIN = Counter("jelmore_starts_sent_again_total", "Start tasks the broker had forgotten")
+WORKERS_LOST = Counter("jelmore_workers_lost_total", "Workers declared lost")
+TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions ended in the place of a lost worker")
+
+
+def render() -> tuple[bytes, str]:
+    """Return (exposition text, content type) of this process, or of all web processes that share a directory."""
+    if multiprocess_directory() is None:
+        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,58 @@
+"""Sessions that wait for a worker: which start tasks to send again, and how long the wait is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text, update
+
+from models.lifecycle import Status
+from models.tables import Session
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from models.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An unclaimed session whose last send is long ago. `overtaken`: one that was sent after it has been claimed."""
+
+    session_id: UUID
+    priority: str
+    sends: int
+    overtaken: bool
+
+
+# After 1, 2, 4 … times the first wait, at most 64: a session that waits for a slot is not sent a hundred times.
+_UNCLAIMED = text("""
+    SELECT s.id, s.priority, s.sends, EXISTS (
+        SELECT FROM sessions later
+        WHERE later.claimed_at IS NOT NULL AND later.claimed_at > s.sent_at AND later.sent_at > s.sent_at
+          AND later.priority = s.priority
+    ) AS overtaken
+    FROM sessions s
+    WHERE s.status = 'initializing' AND s.worker IS NULL
+      AND s.sent_at < clock_timestamp() - make_interval(secs => :first_wait * power(2, LEAST(s.sends - 1, 6)))
+    ORDER BY s.id LIMIT :limit
+""")
+
+
+def unclaimed(tx: Transaction, first_wait_seconds: float, *, limit: int = 100) -> list[Waiting]:
+    """Return sessions nobody has claimed though their start was sent long enough ago, oldest first."""
+    rows = tx.execute(_UNCLAIMED, {"first_wait": first_wait_seconds, "limit": limit})
+    return [Waiting(row.id, row.priority, row.sends, row.overtaken) for row in rows]
+
+
+def note_sent(tx: Transaction, session_id: UUID, *, at: datetime) -> None:
+    """Note that a start was sent again."""
+    tx.execute(update(Session).where(Session.id == session_id).values(sent_at=at, sends=Session.sends + 1))
+
+
+def length(tx: Transaction) -> int:
+    """Return how many sessions wait for a slot."""
+    waiting = (Session.status == Status.INITIALIZING) & Session.worker.is_(None)
+    return tx.scalar(select(func.count()).select_from(Session).where(waiting)) or 0

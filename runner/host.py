@@ -1,0 +1,300 @@
+"""All sessions of one worker: starting them, stopping them, their clock, writing their end.
+
+The session belongs to the host; the task that started it only waits. What the host needs is handed to it in a `World`;
+one session's pipes and decisions stand in `runner.live`, mailboxes in `runner.mailroom`, the lease in `runner.lease`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import gevent
+import structlog
+from gevent.event import Event
+from streams.writer import Writer
+
+from core import metrics
+from core.errors import DatabaseUnavailable, Fenced, SpawnFailed
+from core.vital import spawn_vital
+from models import claims, inputs, sessions
+from models.endings import Ending
+from models.events import Origin
+from models.lifecycle import FINAL, Reason
+from runner import launch
+from runner.keeper_link import KeeperLink
+from runner.live import Identity, LiveSession
+from runner.mailroom import Mailroom
+from runner.supervision import Exit, Finish, Stop
+from streams import closing
+from streams.closing import Tail
+from streams.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from models.database import Transaction
+    from models.inputs import Delivery
+    from models.tables import Session
+    from runner.world import World
+    from streams.entries import Entry
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+TICK_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+CLAIM_PATIENCE_SECONDS = 10.0
+"""A claim whose reply was lost is repeated that long; then the next renewal finds what became of it."""
+
+
+class Host:
+    """Holds this worker's live sessions."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clock = world.clock
+        self.sessions: dict[UUID, LiveSession] = {}
+        self.starting: set[UUID] = set()
+        self.mailroom = Mailroom(world, self.sessions)
+        self.writer = Writer(world.appender, world.database, world.settings, world.clock, self.fenced, self._room)
+        self.keeper = self._start_keeper()
+        self._by_tag: dict[int, LiveSession] = {}
+        self._over: dict[UUID, Event] = {}
+        self._marks: dict[UUID, gevent.Greenlet[None]] = {}
+        self._counter = 0
+
+    def open(self) -> None:
+        """Start the background greenlets."""
+        self.mailroom.open()
+        self.writer.start()
+        spawn_vital("sessions' clock", self._keep_ticking)
+
+    # Starting.
+
+    def start(self, session_id: UUID, delivery: str) -> Event | None:
+        """Claim a session and run its process; return what is set at its end, or None if it is not ours to run.
+
+        Blocks the calling greenlet. Any number of deliveries of one start task run one process.
+        """
+        if session_id in self.sessions or session_id in self.starting:
+            return None
+        self.starting.add(session_id)
+        try:
+            session = self._claim(session_id, delivery)
+            return self._run(session) if session else None
+        finally:
+            self.starting.discard(session_id)
+
+    def _claim(self, session_id: UUID, delivery: str) -> Session | None:
+        patience = self.clock.now() + CLAIM_PATIENCE_SECONDS
+        while True:
+            try:
+                with self.world.database.transaction() as tx:
+                    return claims.claim(tx, session_id, self.world.incarnation, delivery)
+            except DatabaseUnavailable:
+                if self.clock.now() > patience:
+                    raise
+                gevent.sleep(RETRY_SECONDS)
+
+    def _run(self, session: Session) -> Event:
+        live = self._admit(session)
+        over = self._over[live.id]
+        try:
+            facts = launch.launch(self.keeper, live, session, self.world.settings)
+        except SpawnFailed as fault:
+            log.warning("session could not be started", session_id=str(live.id), error=fault.detail)
+            live.spawn_failed(fault.detail)
+            return over
+        self._note_started(live, facts)
+        self.look([live.id])
+        return over
+
+    def _admit(self, session: Session) -> LiveSession:
+        self._counter = (self._counter + 1) & 0xFFFF
+        tag = (self.world.tag << 16) | self._counter
+        origin = Origin(f"worker:{session.worker_name}", session.request_id)
+        journal = Journal(session.id, session.fence)
+        live = LiveSession(
+            Identity(session.id, session.fence, tag, origin), self.world.rules_of(session), journal, self
+        )
+        self.sessions[live.id] = self._by_tag[tag] = live
+        self._over[live.id] = Event()
+        self.writer.open(journal)
+        metrics.SESSIONS_STARTED.labels(session.program).inc()
+        return live
+
+    def _note_started(self, live: LiveSession, facts: claims.Started) -> None:
+        """Write that it runs. A database that is away does not stop the process; the lease decides how long."""
+        fence, origin = live.identity.fence, live.identity.origin
+        at = self.clock.at()
+        self._insist(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
+
+    def _insist(self, live: LiveSession, work: Callable[[Transaction], T]) -> T | None:
+        """Repeat a transaction until it is through; None once the session is not ours any more."""
+        while not live.abandoned:
+            try:
+                with self.world.database.transaction() as tx:
+                    return work(tx)
+            except DatabaseUnavailable:
+                gevent.sleep(RETRY_SECONDS)
+            except Fenced:
+                self.fenced(live.id)
+        return None
+
+    # What others want.
+
+    def look(self, session_ids: Sequence[UUID]) -> None:
+        """Look into these sessions' mailboxes."""
+        self.mailroom.ring(session_ids)
+
+    def stop(self, session_id: UUID, wish: Stop) -> None:
+        """Ask a session of ours to end."""
+        live = self.sessions.get(session_id)
+        if live is not None:
+            live.stop(wish)
+
+    def stop_all(self, wish: Stop) -> None:
+        """Ask every session to end."""
+        for live in list(self.sessions.values()):
+            live.stop(wish)
+
+    def hurry_all(self) -> None:
+        """The grace is over for everybody."""
+        for live in list(self.sessions.values()):
+            live.hurry()
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Wait until every session's end is written; return whether it is."""
+        deadline = self.clock.now() + seconds
+        while self.sessions and self.clock.now() < deadline:
+            gevent.sleep(0.05)
+        return not self.sessions
+
+    def fenced(self, session_id: UUID) -> None:
+        """The session is not ours any more: kill it, write nothing."""
+        live = self.sessions.get(session_id)
+        if live is None or live.abandoned:
+            return
+        log.error("session was taken from this worker; killing it", session_id=str(session_id))
+        metrics.SESSIONS_FENCED.inc()
+        live.abandoned = True
+        self.keeper.end(live.identity.tag)
+
+    # Surroundings of a live session: called from the hub, never blocking.
+
+    def signal(self, tag: int, number: int) -> None:
+        """Send a signal to all processes of a session."""
+        self.keeper.signal(tag, number, whole=True)
+
+    def end_all(self, tag: int) -> None:
+        """Kill all processes of a session."""
+        self.keeper.end(tag)
+
+    def replace_keeper(self) -> None:
+        """The keeper is stuck: its death hands everything to the worker, which sweeps."""
+        log.error("the keeper does not answer; replacing it", keeper=self.keeper.pid)
+        self.keeper.kill()
+
+    def news(self, live: LiveSession) -> None:
+        """There is something new in a journal."""
+        self.writer.news(live.id)
+
+    def has_room(self, session_id: UUID) -> bool:
+        """Whether more output of a session may be read."""
+        return self.writer.room(session_id)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Note what became of an input."""
+        self.mailroom.report(delivery)
+
+    def mark_stopping(self, live: LiveSession, stop: Stop) -> None:
+        """Write `terminating` into the row; where a client asked, it stands there already."""
+        self._marks[live.id] = gevent.spawn(self._insist, live, lambda tx: self._mark(tx, live, stop))
+
+    def _mark(self, tx: Transaction, live: LiveSession, stop: Stop) -> None:
+        session = claims.held(tx, live.id, live.identity.fence)
+        if session.status not in FINAL:
+            sessions.ask_to_stop(tx, session, stop.reason, stop.detail, live.identity.origin, at=self.clock.at())
+
+    def finish(self, live: LiveSession, how: Finish) -> None:
+        """Write the end of a session; it may take as long as PostgreSQL is away."""
+        spawn_vital(f"end of {live.id}", self._finish, live, how)
+
+    def _finish(self, live: LiveSession, how: Finish) -> None:
+        if live.id in self._marks:
+            self._marks.pop(live.id).join()
+        live.journal.flush_held()
+        self.writer.drain_for_end(live.id)
+        ended = self._insist(live, lambda tx: self._write_end(tx, live, how))
+        if ended:
+            self._tell_readers(live, ended)
+        self._forget(live)
+
+    def _write_end(self, tx: Transaction, live: LiveSession, how: Finish) -> list[Entry]:
+        session = claims.held(tx, live.id, live.identity.fence)
+        if session.status in FINAL:  # our own end, whose reply was lost
+            return []
+        inputs.report(tx, self.mailroom.take_reports(live.id))
+        journal = live.journal
+        tail = Tail(journal.seq, journal.offset, journal.sha256, journal.unstored())
+        ending = Ending(how.reason, how.detail, how.error, how.exit.code, how.exit.signal)
+        return closing.close(tx, session, ending, tail, live.identity.origin, at=self.clock.at())
+
+    def _tell_readers(self, live: LiveSession, entries: list[Entry]) -> None:
+        """Say it in Redis too. A failure costs the readers a second: they find the end in PostgreSQL."""
+        self.world.appender.end(live.id, live.identity.fence, entries)
+        reason = entries[-1].fields["reason"]
+        log.info("session ended", session_id=str(live.id), reason=reason, exit_code=entries[-1].fields["exit_code"])
+        metrics.SESSIONS_ENDED.labels(entries[-1].fields["status"], reason).inc()
+
+    def _forget(self, live: LiveSession) -> None:
+        live.close()
+        self.writer.close(live.id)
+        self.sessions.pop(live.id, None)
+        self._by_tag.pop(live.identity.tag, None)
+        self._over.pop(live.id).set()
+
+    # The keeper's reports, the writer's, the clock's.
+
+    def _start_keeper(self) -> KeeperLink:
+        return KeeperLink.start(
+            on_exit=self._on_exit,
+            on_empty=self._on_empty,
+            on_too_many=self._on_too_many,
+            on_lost=self._on_keeper_lost,
+        )
+
+    def _on_exit(self, tag: int, how: Exit) -> None:
+        if live := self._by_tag.get(tag):
+            live.exited(how)
+
+    def _on_empty(self, tag: int) -> None:
+        live = self._by_tag.get(tag)
+        if live is not None and live.abandoned:
+            self._forget(live)
+        elif live is not None:
+            live.emptied()
+
+    def _on_too_many(self, tag: int, count: int) -> None:
+        if live := self._by_tag.get(tag):
+            live.stop(Stop(Reason.PROCESS_LIMIT, f"had {count} processes"))
+
+    def _on_keeper_lost(self) -> None:
+        log.error("the keeper died; its sessions end", sessions=len(self.sessions))
+        self.keeper = self._start_keeper()
+        for live in list(self.sessions.values()):
+            if live.abandoned:
+                self._forget(live)
+            else:
+                live.keeper_lost()
+
+    def _room(self, session_id: UUID) -> None:
+        if live := self.sessions.get(session_id):
+            live.room()
+
+    def _keep_ticking(self) -> None:
+        while True:
+            gevent.sleep(TICK_SECONDS)
+            for live in list(self.sessions.values()):
+                live.tick()

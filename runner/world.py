@@ -1,0 +1,49 @@
+"""What a worker process opened once and hands down to everything that runs in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.supervision import Rules
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from core.settings import Settings
+
+    from core.clock import Clock
+    from models.database import Database
+    from models.tables import Session
+    from streams.log import Appender
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One worker incarnation's resources and identity. `tag`: 24 bits of the incarnation, marking its processes."""
+
+    settings: Settings
+    database: Database
+    appender: Appender
+    clock: Clock
+    incarnation: UUID
+    name: str
+
+    @property
+    def tag(self) -> int:
+        """Return the incarnation's part of the mark its processes carry."""
+        return tag_of(self.incarnation)
+
+    def rules_of(self, session: Session) -> Rules:
+        """Return the limits that hold for a session."""
+        return Rules(
+            grace_seconds=self.settings.terminate_grace_seconds,
+            run_seconds=session.timeout_seconds,
+            drain_seconds=self.settings.terminate_grace_seconds,
+            max_output_bytes=self.settings.session_max_output_bytes,
+        )
+
+
+def tag_of(incarnation: UUID) -> int:
+    """Return the last 24 bits of an incarnation: the random end of a UUIDv7."""
+    return incarnation.int & 0xFFFFFF

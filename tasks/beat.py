@@ -1,0 +1,96 @@
+"""`python -m tasks.beat`: Celery's clock and, beside it, housekeeping. A plain process, not patched by gevent.
+
+Housekeeping has a thread of its own; if it dies, the process dies, loudly: a beat without it would look alive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+from celery.__main__ import main as celery
+from core.settings import Settings, load_settings
+
+from core import logs
+from core.clock import SystemClock
+from core.errors import ConfigurationError
+from models.database import Database
+from streams.appender import Appender
+from streams.redis import broker_client, connect
+from tasks.celery import app
+from tasks.housekeeping import Housekeeper, Means
+from tasks.queue import TaskQueue
+from tasks.takeover import Salvage
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = structlog.get_logger(__name__)
+
+
+def open_housekeeper(settings: Settings) -> Housekeeper:
+    """Open what housekeeping holds; nothing connects yet."""
+    database = Database.open(settings, pool_size=3)
+    return Housekeeper(
+        Means(
+            settings=settings,
+            database=database,
+            salvage=Salvage(database, Appender(connect(settings), settings)),
+            queue=TaskQueue(app),
+            broker=_broker(settings),
+            clock=SystemClock(),
+        )
+    )
+
+
+def _broker(settings: Settings) -> Redis | None:
+    """Return a client for the broker, if it is a Redis: only there are queues lists that can be counted and deleted."""
+    return broker_client(settings) if settings.celery_broker_url.startswith(("redis://", "rediss://")) else None
+
+
+def keep_house(housekeeper: Housekeeper, stop: threading.Event) -> None:
+    """Run the rounds; an error nobody foresaw ends the process."""
+    try:
+        housekeeper.keep(stop)
+    except BaseException:
+        log.critical("housekeeping died", exc_info=True)
+        os._exit(70)
+
+
+def main() -> int:
+    """Run until told to stop."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as fault:
+        print(fault, file=sys.stderr)
+        return 78
+    logs.configure("beat", settings)
+    stop = threading.Event()
+    keeper = threading.Thread(
+        target=keep_house, args=(open_housekeeper(settings), stop), name="housekeeping", daemon=True
+    )
+    keeper.start()
+    # The scheduler in memory: a schedule file would have to be somewhere, and nothing here is worth remembering.
+    sys.argv = [
+        "celery",
+        "-A",
+        "tasks.celery",
+        "beat",
+        "-S",
+        "celery.beat:Scheduler",
+        "-l",
+        settings.log_level,
+    ]
+    with suppress(SystemExit):
+        celery()
+    stop.set()
+    keeper.join(timeout=5)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

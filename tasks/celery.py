@@ -1,0 +1,9 @@
+"""The Celery application of this process, for `celery -A tasks …`, Flower, beat and the worker. Importing it connects nothing."""
+
+from __future__ import annotations
+
+from core.settings import load_settings
+
+from tasks.queue import make_app
+
+app = make_app(load_settings())

@@ -1,0 +1,141 @@
+"""How Celery is set up, and sending by name. No task's body is imported here: the web tier sends, workers run.
+
+Every option that is not obvious carries the accident that taught it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import kombu.utils.functional
+import structlog
+from celery import Celery
+from kombu import Queue as KombuQueue
+from kombu.exceptions import OperationalError as BrokerUnavailable
+
+from core.ids import uuid7
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from core.settings import Settings
+
+    from models.inputs import Bell
+
+log = structlog.get_logger(__name__)
+
+SESSIONS: Final = "sessions"
+CONTROL: Final = "control"
+RUN: Final = "jelmore.session.run"
+LOOK: Final = "jelmore.session.look"
+NUDGE: Final = "jelmore.worker.nudge"
+
+PRIORITIES: Final = {"high": 0, "normal": 3, "low": 6}
+"""Message priorities on the one queue; Redis keeps a list for each step of three, 0 first."""
+SEND_SECONDS: Final = 1.0
+BELL_EXPIRES_SECONDS: Final = 30
+"""A bell older than that is of no use: the holder has looked by itself ten times."""
+
+# With the plain `celery worker -P gevent`, kombu is imported before gevent patches `time` and keeps the sleeping kind of
+# sleep: a lost broker then froze the hub for a minute, and with it every session. `python -m tasks.worker` patches first;
+# this makes the typed command safe too.
+kombu.utils.functional.sleep = time.sleep
+
+
+def configured(settings: Settings) -> dict[str, Any]:
+    """Return Celery's configuration."""
+    transport = {
+        # kombu's default is to wait for ever: a web request that published to a stopped Redis hung for 40 s.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 3,
+        # Early acknowledgement leaves nothing to redeliver; this must only not undercut other applications on the broker.
+        "visibility_timeout": 12 * 3600,
+        "priority_steps": sorted(PRIORITIES.values()),
+        "queue_order_strategy": "priority",
+    }
+    return {
+        "broker_url": settings.celery_broker_url,
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # Redis is a hint and PostgreSQL the truth: under gevent a late acknowledgement was neither redelivered nor once.
+        "task_acks_late": False,
+        "task_ignore_result": True,
+        "result_backend": None,
+        # What is waiting in a worker's memory is lost with it, and cannot be taken by a worker with a free slot.
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "task_default_queue": CONTROL,
+        "task_queues": [KombuQueue(SESSIONS), KombuQueue(CONTROL)],
+        "task_create_missing_queues": True,
+        "worker_direct": True,
+        # Flower.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "task_track_started": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "enable_utc": True,
+    }
+
+
+def make_app(settings: Settings) -> Celery:
+    """Return a Celery application; nothing connects yet."""
+    made = Celery("jelmore", set_as_current=True)
+    made.conf.update(configured(settings))
+    return made
+
+
+def direct_queue(node: str) -> KombuQueue:
+    """Return a worker's own queue, addressed by name.
+
+    Through the exchange `C.dq2` messages vanish without an error from a FLUSHALL until the worker reconnects; by name,
+    through the anonymous exchange, they arrive.
+    """
+    return KombuQueue(direct_name(node))
+
+
+def direct_name(node: str) -> str:
+    """Return the name Celery gives a worker's own queue."""
+    return f"{node}.dq2"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQueue:
+    """Sends tasks by name. A send that fails is nobody's error: housekeeping sends again, holders look by themselves."""
+
+    app: Celery
+
+    def start(self, session_id: UUID, *, priority: str = "normal", request_id: str | None = None) -> bool:
+        """Ask any worker with a free slot to run a session; return whether the broker took it.
+
+        Every send has a new task id: an id that was revoked never starts again.
+        """
+        return self._send(RUN, session_id, request_id, queue=KombuQueue(SESSIONS), priority=PRIORITIES[priority])
+
+    def bell(self, bell: Bell, *, request_id: str | None = None) -> bool:
+        """Tell the holder of a session to look into its mailbox; nothing to do while nobody holds it."""
+        if bell.node is None:
+            return True
+        queue = direct_queue(bell.node)
+        return self._send(LOOK, bell.session_id, request_id, queue=queue, expires=BELL_EXPIRES_SECONDS)
+
+    def _send(self, name: str, session_id: UUID, request_id: str | None, **options: Any) -> bool:
+        try:
+            self.app.send_task(
+                name,
+                args=(str(session_id),),
+                task_id=str(uuid7()),
+                headers={"request_id": request_id},
+                retry=False,
+                ignore_result=True,
+                **options,
+            )
+        except (BrokerUnavailable, OSError) as fault:
+            log.warning("task not sent", task=name, session_id=str(session_id), error=str(fault))
+            return False
+        return True

@@ -1,0 +1,168 @@
+"""`python -m tasks.worker`: Celery's own worker, patched by gevent before anything else is imported.
+
+With `celery worker -P gevent` gevent patches after kombu took hold of the sleeping kind of sleep; see `tasks.queue`.
+"""
+
+# ruff: noqa: E402, I001
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+import resource
+import socket
+import sys
+
+from celery import signals
+from celery.__main__ import main as celery
+import gevent
+import structlog
+
+from core import logs
+from core.clock import SystemClock
+from core.errors import ConfigurationError, DatabaseUnavailable
+from core.ids import uuid7
+from core.settings import Settings, load_settings
+from core.version import VERSION
+from core.vital import spawn_vital, watch_hub
+from models import workers
+from models.database import Database
+from runner import marks
+from runner.bells import listen
+from runner.host import Host
+from runner.lease import Lease
+from runner.world import World
+from streams.log import Appender
+from streams.redis import connect
+from tasks.capacity import Capacity
+from tasks.celery import app
+from tasks.queue import CONTROL, NUDGE, RUN, SESSIONS, TaskQueue, direct_queue
+from tasks.runtime import Runtime, install
+
+log = structlog.get_logger(__name__)
+
+SPARE_TASKS = 32
+"""Pool places beside the slots, for tasks that set an event and return; a full gevent pool would block the consumer."""
+LEASE_STATEMENT_SECONDS = 2.0
+
+
+def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
+    """Open everything this worker holds and make it known. The order matters: first alive, then able to be asked."""
+    _arrive(world, node)
+    host = Host(world)
+    lease_database = Database.open(
+        settings, gevent=True, pool_size=1, statement_timeout_seconds=LEASE_STATEMENT_SECONDS
+    )
+    lease = Lease(host, lease_database)
+    lease.renew()
+    host.open()
+    lease.open()
+    spawn_vital("bells", listen, settings, world.incarnation, host.look)
+    capacity = Capacity(settings.worker_slots, lambda: _nudge(node))
+    return Runtime(host, capacity, TaskQueue(app))
+
+
+def _arrive(world: World, node: str) -> None:
+    arrival = workers.Arrival(
+        incarnation=world.incarnation,
+        name=world.name,
+        host=socket.gethostname(),
+        node=node,
+        pid=os.getpid(),
+        slots=world.settings.worker_slots,
+        version=VERSION,
+    )
+    with world.database.transaction() as tx:
+        workers.arrive(tx, arrival, at=world.clock.at())
+
+
+def _nudge(node: str) -> None:
+    app.send_task(NUDGE, queue=direct_queue(node), expires=30, retry=False, ignore_result=True)
+
+
+def connect_signals(runtime: Runtime) -> None:
+    """Let Celery's signals reach the runtime. Handlers run in the hub or the consumer: they never block."""
+
+    def received(sender: object, request: object, **_: object) -> None:
+        runtime.consumer = sender
+        if getattr(request, "name", None) == RUN:
+            runtime.capacity.reserve(sender)
+
+    def ready(sender: object, **_: object) -> None:
+        runtime.consumer = sender
+
+    def shutting_down(**_: object) -> None:
+        gevent.spawn(runtime.drain)
+
+    def revoked(request: object, terminated: bool, expired: bool, **_: object) -> None:
+        if getattr(request, "name", None) == RUN and not terminated and not expired:
+            gevent.spawn(runtime.end_revoked, request.args[0])  # type: ignore[attr-defined]
+
+    # weak=False: the functions live as long as the process.
+    signals.task_received.connect(received, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.task_revoked.connect(revoked, weak=False)
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
+
+
+def raise_file_limit() -> None:
+    """Three pipes a session: take as many descriptors as the system gives. Children get the usual number back."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> int:
+    """Run one worker incarnation until it is told to leave."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as fault:
+        print(fault, file=sys.stderr)
+        return 78
+    logs.configure("worker", settings)
+    raise_file_limit()
+    marks.become_subreaper()
+    marks.undumpable()
+    watch_hub()
+    incarnation = uuid7()
+    # Unique unless the operator names it: two workers of one name on one host would declare each other lost.
+    name = settings.worker_name or f"worker-{os.getpid()}"
+    node = f"{name}-{incarnation.hex[-8:]}@{socket.gethostname()}"
+    world = World(
+        settings=settings,
+        database=Database.open(settings, gevent=True),
+        appender=Appender(connect(settings)),
+        clock=SystemClock(),
+        incarnation=incarnation,
+        name=name,
+    )
+    try:
+        runtime = open_runtime(settings, node, world)
+    except DatabaseUnavailable as fault:
+        log.critical("the worker cannot start without PostgreSQL", error=str(fault.__cause__))
+        return 69
+    install(runtime)
+    connect_signals(runtime)
+    log.info(
+        "worker ready to take sessions",
+        worker=name,
+        incarnation=str(incarnation),
+        slots=settings.worker_slots,
+    )
+    sys.argv = command(settings, node)
+    return celery() or 0
+
+
+def command(settings: Settings, node: str) -> list[str]:
+    """Return the command line of Celery's worker."""
+    return [
+        *("celery", "-A", "tasks.sessions", "worker", "-P", "gevent", "-n", node),
+        *("-c", str(settings.worker_slots + SPARE_TASKS), "-Q", f"{SESSIONS},{CONTROL}"),
+        *("--without-gossip", "--without-mingle", "-E", "-l", settings.log_level),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
