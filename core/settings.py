@@ -13,7 +13,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    model_validator,
+)
 
 from core import urls
 from core.api_keys import ApiKey, check_for_production, parse_api_keys
@@ -100,7 +109,7 @@ class Settings(BaseModel):
     nats_mirror_output: bool = False
 
     # Keys and limits.
-    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(parse_api_keys)] = ()
+    api_keys: Annotated[tuple[InstanceOf[ApiKey], ...], BeforeValidator(parse_api_keys)] = ()
     rate_limit_global: Rate = "1000/hour"
     rate_limit_authentication: Rate = "10/minute"
     rate_limit_session_creation: Rate = "20/minute"
