@@ -29,7 +29,7 @@ from core.api_keys import ApiKey, check_for_production, parse_api_keys
 from core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 KIB, MIB = 1024, 1024 * 1024
 BUILT_IN_PROGRAMS = ("shell", "echo", "cat")
@@ -215,6 +215,13 @@ class Settings(BaseModel):
             check_for_production(self.api_keys)
         return self
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show addresses without their passwords: settings end up in tracebacks."""
+        for name, value in super().__repr_args__():
+            yield name, urls.without_password(value) if isinstance(value, str) and "://" in value else value
+
+    __str__ = BaseModel.__repr__
+
     @property
     def listen_port(self) -> int:
         """Return the web tier's port."""
@@ -230,9 +237,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the environment. Raises ConfigurationError with every fault."""
     variables = os.environ if environ is None else environ
     given = {name.lower(): value for name, value in variables.items() if value != ""}
-    known = {name: given[name] for name in (*Settings.model_fields, "redis_tls_url", "rediscloud_url") if name in given}
-    # An empty rate limit is not unset: it switches the rule off.
-    known |= {name.lower(): None for name, value in variables.items() if value == "" and name.startswith("RATE_LIMIT_")}
+    names = (*Settings.model_fields, "redis_tls_url", "rediscloud_url")
+    known: dict[str, Any] = {name: given[name] for name in names if name in given}
+    for name, value in variables.items():
+        if value == "" and name.startswith("RATE_LIMIT_"):
+            known[name.lower()] = None  # not unset: an empty rate switches the rule off
     try:
         return Settings.model_validate(known)
     except ValidationError as refused:

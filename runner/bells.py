@@ -40,7 +40,7 @@ def listen(settings: Settings, incarnation: UUID, look: Callable[[Sequence[UUID]
 def _listen_once(settings: Settings, incarnation: UUID, look: Callable[[Sequence[UUID]], None]) -> None:
     client = connect(settings, "pubsub")
     try:
-        with client.pubsub(ignore_subscribe_messages=True) as channel:
+        with client.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(keys.holder(incarnation))
             while True:
                 message = channel.get_message(timeout=15.0)

@@ -21,7 +21,7 @@ from models.endings import Ending
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
 from runner import launch
-from runner.keeper_link import KeeperLink
+from runner.keeper_link import Ears, KeeperLink
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
 from runner.supervision import Exit, Finish, Stop
@@ -58,8 +58,8 @@ class Host:
         self.starting: set[UUID] = set()
         self.mailroom = Mailroom(world, self.sessions)
         self.writer = Writer(world.appender, world.database, world.settings, world.clock, self.fenced, self._room)
-        self.keeper = self._start_keeper()
         self._by_tag: dict[int, LiveSession] = {}
+        self.keeper = self._start_keeper()
         self._over: dict[UUID, Event] = {}
         self._marks: dict[UUID, gevent.Greenlet[None]] = {}
         self._counter = 0
@@ -143,6 +143,10 @@ class Host:
         return None
 
     # What others want.
+
+    def knows(self, session_id: UUID) -> bool:
+        """Whether this process has the session, or is about to."""
+        return session_id in self.sessions or session_id in self.starting
 
     def look(self, session_ids: Sequence[UUID]) -> None:
         """Look into these sessions' mailboxes."""
@@ -259,10 +263,7 @@ class Host:
 
     def _start_keeper(self) -> KeeperLink:
         return KeeperLink.start(
-            on_exit=self._on_exit,
-            on_empty=self._on_empty,
-            on_too_many=self._on_too_many,
-            on_lost=self._on_keeper_lost,
+            self.world.tag, Ears(self._on_exit, self._on_empty, self._on_too_many, self._on_keeper_lost)
         )
 
     def _on_exit(self, tag: int, how: Exit) -> None:
@@ -282,6 +283,7 @@ class Host:
 
     def _on_keeper_lost(self) -> None:
         log.error("the keeper died; its sessions end", sessions=len(self.sessions))
+        self._by_tag: dict[int, LiveSession] = {}
         self.keeper = self._start_keeper()
         for live in list(self.sessions.values()):
             if live.abandoned:

@@ -6,6 +6,7 @@ The environment is built from nothing. The service's own variables, with its sec
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +19,11 @@ from runner.programs.plain import Command, command_of
 
 if TYPE_CHECKING:
     from core.settings import Settings
-
     from models.tables import Session
     from runner.keeper_link import KeeperLink
     from runner.live import LiveSession
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NICE = 10
-"""Sessions give way to the worker that reads them."""
 
 
 def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Settings) -> Started:
@@ -40,12 +38,10 @@ def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Se
             argv=command.argv,
             env=environment(session, command, workspace),
             cwd=str(directory),
-            stdin_fd=pipes.stdin[0],
-            stdout_fd=pipes.stdout[1],
-            stderr_fd=pipes.stderr[1],
-            terminal=False,
-            limits=(),
-            nice=NICE,
+            descriptors=(pipes.stdin[0], pipes.stdout[1], pipes.stderr[1]),
+            limits=((resource.RLIMIT_CORE, 0, 0),),
+            nice=settings.session_nice,
+            max_processes=settings.session_max_processes,
         )
         pid = keeper.spawn(request)
     except BaseException:

@@ -24,6 +24,7 @@ from streams import closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from models.database import Database, Transaction
     from models.workers import Holding
@@ -43,7 +44,7 @@ class Lease:
         self._host = host
         self._settings = host.world.settings
         self._database = database
-        self._unheld: set[tuple[object, int]] = set()
+        self._unheld: set[tuple[UUID, int]] = set()
 
     def open(self) -> None:
         """Renew from here on."""

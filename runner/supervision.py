@@ -111,6 +111,11 @@ class Supervision:
         self._drained = False
         self._killing = False
 
+    @property
+    def over(self) -> bool:
+        """Whether its end is decided: only writing it is left."""
+        return self.phase is Phase.OVER
+
     def started(self, now: float) -> list[Action]:
         """The process runs. A stop that came before takes effect now."""
         self.phase = Phase.RUNNING

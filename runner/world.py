@@ -10,12 +10,11 @@ from runner.supervision import Rules
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from core.settings import Settings
-
     from core.clock import Clock
+    from core.settings import Settings
     from models.database import Database
     from models.tables import Session
-    from streams.log import Appender
+    from streams.appender import Appender
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.errors import Fenced
-from models import endings, segments
+from models import endings, segments, sessions
+from models.lifecycle import FINAL
 from models.segments import Stretch
 from streams.entries import Entry, EntryKind, pack, timestamp_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from models.database import Transaction
     from models.endings import Ending
@@ -60,6 +62,15 @@ def close(
     output = endings.Output(tail.output_bytes, tail.sha256, final[-1].seq)
     endings.finish(tx, session, ending, output, origin, at=at)
     return final
+
+
+def end_unclaimed(tx: Transaction, session_id: UUID, ending: Ending, origin: Origin, *, at: datetime) -> list[Entry]:
+    """End a session that no worker has claimed; nothing is done if one has, or if it has ended."""
+    session = sessions.locked(tx, session_id)
+    if session.worker is not None or session.status in FINAL:
+        return []
+    sessions.ask_to_stop(tx, session, ending.reason, ending.detail, origin, at=at)
+    return close(tx, session, ending, NOTHING, origin, at=at)
 
 
 def final_entries(session: Session, ending: Ending, tail: Tail, *, at: datetime) -> list[Entry]:

@@ -9,25 +9,22 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import structlog
 from celery.__main__ import main as celery
-from core.settings import Settings, load_settings
+from redis import Redis
 
 from core import logs
 from core.clock import SystemClock
 from core.errors import ConfigurationError
+from core.settings import Settings, load_settings
 from models.database import Database
 from streams.appender import Appender
-from streams.redis import broker_client, connect
+from streams.redis import connect
 from tasks.celery import app
 from tasks.housekeeping import Housekeeper, Means
 from tasks.queue import TaskQueue
 from tasks.takeover import Salvage
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +46,9 @@ def open_housekeeper(settings: Settings) -> Housekeeper:
 
 def _broker(settings: Settings) -> Redis | None:
     """Return a client for the broker, if it is a Redis: only there are queues lists that can be counted and deleted."""
-    return broker_client(settings) if settings.celery_broker_url.startswith(("redis://", "rediss://")) else None
+    if settings.celery_broker_url.startswith(("redis://", "rediss://", "unix://")):
+        return Redis.from_url(settings.celery_broker_url, socket_timeout=2, socket_connect_timeout=1, protocol=2)
+    return None
 
 
 def keep_house(housekeeper: Housekeeper, stop: threading.Event) -> None:

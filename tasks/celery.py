@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from core.settings import load_settings
-
 from tasks.queue import make_app
 
 app = make_app(load_settings())

@@ -16,18 +16,17 @@ from sqlalchemy import text
 from core import metrics
 from core.errors import DatabaseUnavailable
 from models import backlog, workers
-from streams import keys
-from tasks.queue import SESSIONS
+from tasks.queue import SESSIONS, direct_name, redis_lists
 from tasks.takeover import KEPT_BY_NOBODY, WORKER_LOST, Salvage
 
 if TYPE_CHECKING:
     import threading
     from uuid import UUID
 
-    from core.settings import Settings
     from redis import Redis
 
     from core.clock import Clock
+    from core.settings import Settings
     from models.database import Database
     from tasks.queue import TaskQueue
 
@@ -144,7 +143,7 @@ class Housekeeper:
         if self._means.broker is None:
             return False
         try:
-            return not any(self._means.broker.llen(name) for name in keys.broker_lists(SESSIONS))
+            return not any(self._means.broker.llen(name) for name in redis_lists(SESSIONS))
         except RedisError:
             return False
 
@@ -156,6 +155,6 @@ class Housekeeper:
             dead = workers.recently_gone(tx)
         try:
             for node in dead:
-                self._means.broker.delete(*keys.direct_lists(node))
+                self._means.broker.delete(*redis_lists(direct_name(node)))
         except RedisError:
             log.debug("dead queues not deleted: Redis is away")

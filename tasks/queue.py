@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from core.settings import Settings
-
     from models.inputs import Bell
 
 log = structlog.get_logger(__name__)
@@ -41,7 +40,7 @@ BELL_EXPIRES_SECONDS: Final = 30
 # With the plain `celery worker -P gevent`, kombu is imported before gevent patches `time` and keeps the sleeping kind of
 # sleep: a lost broker then froze the hub for a minute, and with it every session. `python -m tasks.worker` patches first;
 # this makes the typed command safe too.
-kombu.utils.functional.sleep = time.sleep
+kombu.utils.functional.sleep = time.sleep  # type: ignore[attr-defined]
 
 
 def configured(settings: Settings) -> dict[str, Any]:
@@ -102,6 +101,11 @@ def direct_queue(node: str) -> KombuQueue:
 def direct_name(node: str) -> str:
     """Return the name Celery gives a worker's own queue."""
     return f"{node}.dq2"
+
+
+def redis_lists(name: str) -> list[str]:
+    """Return the Redis keys under which the broker keeps a queue: a list for each step of priority."""
+    return [name if step == 0 else f"{name}\x06\x16{step}" for step in sorted(PRIORITIES.values())]
 
 
 @dataclass(frozen=True, slots=True)

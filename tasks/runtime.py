@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import gevent
 import structlog
 from gevent import GreenletExit
 
-from core.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable, SessionNotFound
 from models import workers
+from models.endings import Ending
+from models.events import Origin
 from models.lifecycle import Reason
 from runner.supervision import Stop
+from streams import closing
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from gevent.event import Event
 
     from runner.host import Host
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REVOKED = Stop(Reason.REVOKED, "its task was terminated")
+REVOKED_WAITING = Ending(Reason.REVOKED, "its task was revoked before it started")
+HOST = Origin("worker")
 SHUTDOWN = Stop(Reason.WORKER_SHUTDOWN, "the worker was asked to stop")
 
 
@@ -77,6 +81,14 @@ class Runtime:
         """A draining worker starts nothing: another one shall."""
         self.capacity.release()
         self.queue.start(session_id)
+
+    def end_revoked(self, session_id: str) -> None:
+        """Its start was revoked while it waited: it never starts. A later send of it finds it ended."""
+        try:
+            with self.host.world.database.transaction() as tx:
+                closing.end_unclaimed(tx, UUID(session_id), REVOKED_WAITING, HOST, at=self.host.clock.at())
+        except (DatabaseUnavailable, SessionNotFound) as fault:
+            log.warning("revoked session not ended", session_id=session_id, error=str(fault))
 
     def drain(self) -> None:
         """End every session and leave, in bounded time whatever the servers do."""

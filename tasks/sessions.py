@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 @app.task(name=RUN, bind=True, ignore_result=True)
-def run(self: Task, session_id: str) -> None:
+def run(self: Task[[str], None], session_id: str) -> None:
     """Run a session, or leave it to whoever has it. Lasts as long as the session, so that Flower shows it."""
-    current().run(UUID(session_id), self.request.id)
+    current().run(UUID(session_id), str(self.request.id))
 
 
 @app.task(name=LOOK, ignore_result=True)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from models.database import Database, Transaction
+    from streams.appender import Appender
     from streams.entries import Entry
-    from streams.log import Appender
 
 log = structlog.get_logger(__name__)
 

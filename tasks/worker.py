@@ -34,7 +34,7 @@ from runner.bells import listen
 from runner.host import Host
 from runner.lease import Lease
 from runner.world import World
-from streams.log import Appender
+from streams.appender import Appender
 from streams.redis import connect
 from tasks.capacity import Capacity
 from tasks.celery import app
@@ -79,7 +79,7 @@ def _arrive(world: World, node: str) -> None:
 
 
 def _nudge(node: str) -> None:
-    app.send_task(NUDGE, queue=direct_queue(node), expires=30, retry=False, ignore_result=True)
+    app.send_task(NUDGE, queue=direct_queue(node), expires=30, retry=False, ignore_result=True)  # type: ignore[arg-type]
 
 
 def connect_signals(runtime: Runtime) -> None:
@@ -133,7 +133,7 @@ def main() -> int:
     world = World(
         settings=settings,
         database=Database.open(settings, gevent=True),
-        appender=Appender(connect(settings)),
+        appender=Appender(connect(settings), settings),
         clock=SystemClock(),
         incarnation=incarnation,
         name=name,
