@@ -283,7 +283,6 @@ class Host:
 
     def _on_keeper_lost(self) -> None:
         log.error("the keeper died; its sessions end", sessions=len(self.sessions))
-        self._by_tag: dict[int, LiveSession] = {}
         self.keeper = self._start_keeper()
         for live in list(self.sessions.values()):
             if live.abandoned:

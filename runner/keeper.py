@@ -13,7 +13,9 @@ In one file, because with -I -S it can import nothing of ours. Messages are 4 by
                      ("empty", tag)  ("many", tag, count)
 """
 
-import _signal as signal
+from __future__ import annotations
+
+import _signal as signal  # type: ignore[import-not-found]
 import _socket
 import ctypes
 import fcntl
@@ -24,6 +26,11 @@ import select
 import sys
 import time
 
+TYPE_CHECKING = False  # importing typing for it would cost a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 TAG_BASE = 1 << 40  # an RLIMIT_RTTIME no scheduler ever reaches: inherited through fork, exec, setsid and `env -i`
 MAX_UNSENT = 8 * 1024 * 1024  # reports a stopped worker does not read; the lease ends that, this bounds it
 COUNT_SECONDS = 1.0
@@ -32,35 +39,44 @@ GIVE_UP_SECONDS = 20.0
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 SO_PASS, CHUNK = _socket.CMSG_SPACE(4 * 8), 65536
 
+keeper_pid = os.getpid()
 prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class Plan:
+    """What to execute: the arguments of a spawn order."""
+
+    def __init__(self, *order: Any) -> None:
+        self.request, self.tag, self.argv, self.env, self.cwd, *rest = order
+        self.limits, self.nice, self.terminal, self.max_processes = rest
 
 
 class Session:
     """A session's main process, and what is known of it."""
 
-    def __init__(self, tag, request, pid, gate, max_processes) -> None:
-        self.tag = tag
-        self.request = request
+    def __init__(self, plan: Plan, pid: int, gate: int) -> None:
+        self.tag = plan.tag
+        self.request = plan.request
         self.pid = pid
         self.gate = gate  # read end of the pipe that closes with exec, or brings the reason why not; -1 afterwards
         self.alive = True
         self.ending = False
-        self.max_processes = max_processes
+        self.max_processes = plan.max_processes
         self.told_many = False
 
 
 class Keeper:
     """The loop and its tables."""
 
-    def __init__(self, channel) -> None:
+    def __init__(self, channel: _socket.socket) -> None:
         self.channel = channel
         self.incoming = bytearray()
-        self.descriptors = []
+        self.descriptors: list[int] = []
         self.outgoing = bytearray()
-        self.sessions = {}  # tag -> Session
-        self.mains = {}  # pid -> Session
-        self.gates = {}  # descriptor -> Session
-        self.deadline = None
+        self.sessions: dict[int, Session] = {}  # tag -> Session
+        self.mains: dict[int, Session] = {}  # pid -> Session
+        self.gates: dict[int, Session] = {}  # descriptor -> Session
+        self.deadline: float | None = None
         self.next_count = 0.0
         self.poll = select.poll()
         self.wakes, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -85,7 +101,7 @@ class Keeper:
             if self.deadline is not None and boottime() >= self.deadline:
                 return
 
-    def pause(self):
+    def pause(self) -> float | None:
         """Return how long nothing needs doing, in milliseconds."""
         if any(session.ending for session in self.sessions.values()):
             return ROUND_SECONDS * 1000
@@ -122,7 +138,7 @@ class Keeper:
             del self.incoming[:end]
             ORDERS[name](self, *arguments)
 
-    def report(self, *message) -> None:
+    def report(self, *message: Any) -> None:
         """Queue a message for the worker; never blocks: a stopped worker must not stop the keeper."""
         body = marshal.dumps(message)
         self.outgoing += len(body).to_bytes(4, "big") + body
@@ -140,26 +156,27 @@ class Keeper:
 
     # Orders.
 
-    def spawn(self, request, tag, argv, env, cwd, limits, nice, terminal, max_processes) -> None:
+    def spawn(self, *order: Any) -> None:
         """Fork and execute; the answer comes when the exec went through, or did not."""
-        wanted = 1 if terminal else 3
+        plan = Plan(*order)
+        wanted = 1 if plan.terminal else 3
         given, self.descriptors = self.descriptors[:wanted], self.descriptors[wanted:]
         gate, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
         except OSError as fault:
             os.close(gate)
-            self.report("failed", request, fault.errno, "fork")
+            self.report("failed", plan.request, fault.errno, "fork")
         else:
             if pid == 0:
-                become(theirs, given, tag, argv, env, cwd, limits, nice, terminal)
-            session = Session(tag, request, pid, gate, max_processes)
-            self.sessions[tag] = self.mains[pid] = self.gates[gate] = session
+                become(plan, theirs, given)
+            session = Session(plan, pid, gate)
+            self.sessions[plan.tag] = self.mains[pid] = self.gates[gate] = session
             self.poll.register(gate, select.POLLIN)
         for descriptor in (*given, theirs):
             os.close(descriptor)
 
-    def signal(self, tag, number, whole) -> None:
+    def signal(self, tag: int, number: int, whole: bool) -> None:
         """Send a signal to all of a session, or to its main process's group."""
         session = self.sessions.get(tag)
         if session is None:
@@ -173,7 +190,7 @@ class Keeper:
             except OSError:
                 send_signal(session.pid, number)
 
-    def end(self, tag) -> None:
+    def end(self, tag: int) -> None:
         """Kill all that is left of a session; "empty" follows."""
         session = self.sessions.get(tag)
         if session is None:
@@ -181,13 +198,13 @@ class Keeper:
         else:
             session.ending = True
 
-    def lease(self, deadline) -> None:
+    def lease(self, deadline: float) -> None:
         """Live until then, unless a later order says otherwise."""
         self.deadline = deadline
 
     # Children.
 
-    def open_gate(self, session) -> None:
+    def open_gate(self, session: Session) -> None:
         """The exec went through (end of the pipe), or brought the reason why not."""
         if session.gate < 0:
             return
@@ -213,14 +230,15 @@ class Keeper:
             if pid == 0:
                 return
             session = self.mains.get(pid)
-            if session is not None:
-                self.open_gate(session)  # before its exit: a process may be gone before its exec was told
+            if session is None:
+                continue
+            self.open_gate(session)  # before its exit: a process may be gone before its exec was told
             if self.mains.pop(pid, None) is not None:
                 session.alive = False
                 code, number = (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
                 self.report("exited", session.tag, code, number)
 
-    def members(self, session):
+    def members(self, session: Session) -> set[int]:
         """Return the pids of a session: its main process's descendants and the orphans that carry its tag."""
         roots = [session.pid] if session.alive else []
         roots += [pid for pid in children(os.getpid()) if pid not in self.mains and tag_of(pid) == session.tag]
@@ -229,18 +247,18 @@ class Keeper:
     def end_sessions(self) -> None:
         """One round of killing for each session that is to end."""
         for session in [session for session in self.sessions.values() if session.ending]:
-            if self.kill(lambda session=session: self.members(session)) == 0 and not session.alive:
+            if self.kill(self.members, session) == 0 and not session.alive:
                 del self.sessions[session.tag]
                 self.report("empty", session.tag)
 
-    def kill(self, find):
+    def kill(self, find: Callable[..., set[int]], *of: Session) -> int:
         """Stop all that `find` finds, until it finds no more, then kill it; return how many there were.
 
         Stopped first: what is killed one by one forks faster than it dies. Bounded: a fork bomb gets another round.
         """
-        found = set()
+        found: set[int] = set()
         for _ in range(20):
-            new = set(find()) - found
+            new = find(*of) - found
             if not new:
                 break
             for pid in new:
@@ -280,7 +298,7 @@ class Keeper:
 ORDERS = {"spawn": Keeper.spawn, "signal": Keeper.signal, "end": Keeper.end, "lease": Keeper.lease}
 
 
-def become(theirs, given, tag, argv, env, cwd, limits, nice, terminal) -> None:
+def become(plan: Plan, theirs: int, given: list[int]) -> None:
     """In the child: become the session's main process, or say why not and die. Never returns."""
     step = "setup"
     try:
@@ -289,9 +307,9 @@ def become(theirs, given, tag, argv, env, cwd, limits, nice, terminal) -> None:
         for number in range(1, signal.NSIG):
             if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):  # 32 and 33 are the C library's
                 signal.signal(number, signal.SIG_DFL)
-        step = "terminal" if terminal else "pipes"
+        step = "terminal" if plan.terminal else "pipes"
         theirs = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 16)  # out of the way of 0, 1, 2
-        if terminal:
+        if plan.terminal:
             os.login_tty(given[0])
         else:
             os.setsid()
@@ -299,32 +317,32 @@ def become(theirs, given, tag, argv, env, cwd, limits, nice, terminal) -> None:
             for number, descriptor in enumerate(given):
                 os.dup2(descriptor, number, inheritable=True)
         step = "limits"
-        for kind, soft, hard in (*limits, (resource.RLIMIT_RTTIME, TAG_BASE + tag, TAG_BASE + tag)):
+        for kind, soft, hard in (*plan.limits, (resource.RLIMIT_RTTIME, TAG_BASE + plan.tag, TAG_BASE + plan.tag)):
             resource.setrlimit(kind, (soft, hard))
-        os.nice(nice)
+        os.nice(plan.nice)
         step = "parent"
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != KEEPER:
+        if os.getppid() != keeper_pid:
             os._exit(127)
         step = "directory"
-        os.chdir(cwd)
+        os.chdir(plan.cwd)
         step = "execute"
-        os.execve(argv[0], argv, env)
+        os.execve(plan.argv[0], plan.argv, plan.env)
     except BaseException as fault:
         os.write(theirs, f"{getattr(fault, 'errno', None) or 0} {step}".encode())
     os._exit(127)
 
 
-def send_signal(pid, number) -> None:
+def send_signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except OSError:
         pass  # gone by itself
 
 
-def children(pid):
+def children(pid: int) -> list[int]:
     """Return the children of all threads of a process."""
-    found = []
+    found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as listed:
@@ -334,8 +352,9 @@ def children(pid):
     return found
 
 
-def descendants(roots):
-    found, queue = set(), list(roots)
+def descendants(roots: list[int]) -> set[int]:
+    found: set[int] = set()
+    queue = list(roots)
     while queue:
         pid = queue.pop()
         if pid not in found:
@@ -344,7 +363,7 @@ def descendants(roots):
     return found
 
 
-def tag_of(pid):
+def tag_of(pid: int) -> int | None:
     """Return the tag a process carries, or None."""
     try:
         limit = resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
@@ -353,13 +372,11 @@ def tag_of(pid):
     return limit - TAG_BASE if limit >= TAG_BASE else None
 
 
-def boottime():
+def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def main() -> None:
-    global KEEPER
-    KEEPER = os.getpid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # only the worker ends the keeper
     signal.signal(signal.SIGCHLD, lambda *_: None)  # so that the wake-up descriptor hears of it

@@ -1,0 +1,152 @@
+"""Decisions about a process, without a process and without time."""
+
+from __future__ import annotations
+
+from signal import SIGTERM
+
+import pytest
+
+from models.lifecycle import Reason
+from runner.supervision import (
+    SWEEP_LIMIT_SECONDS,
+    EndAll,
+    Exit,
+    Finish,
+    MarkStopping,
+    ReplaceKeeper,
+    Rules,
+    Signal,
+    Stop,
+    Supervision,
+)
+
+BORED = Stop(Reason.REQUESTED, "bored")
+ZERO = Exit(0, None)
+
+
+@pytest.fixture
+def supervision() -> Supervision:
+    return Supervision(Rules(grace_seconds=5, run_seconds=60, drain_seconds=3, max_output_bytes=1000))
+
+
+@pytest.fixture
+def running(supervision: Supervision) -> Supervision:
+    assert supervision.started(now=0) == []
+    return supervision
+
+
+def test_an_exit_is_told_only_after_the_sweep_and_the_last_byte(running: Supervision) -> None:
+    assert running.exited(Exit(7, None), now=1) == [EndAll()]
+    assert running.emptied(now=1) == []
+    assert running.drained() == [Finish(Reason.EXIT_CODE, None, Exit(7, None))]
+    assert running.over
+
+
+def test_output_that_ends_before_the_exit_waits_for_the_sweep(running: Supervision) -> None:
+    assert running.drained() == []
+    assert running.exited(ZERO, now=1) == [EndAll()]
+    assert running.emptied(now=1) == [Finish(Reason.EXITED, None, ZERO)]
+
+
+def test_a_deaf_process_is_killed_after_the_grace(running: Supervision) -> None:
+    assert running.stop(BORED, now=5) == [MarkStopping(BORED), Signal(SIGTERM)]
+    assert running.tick(now=9.9) == []
+    assert running.tick(now=10) == [EndAll()]
+    assert running.tick(now=10.1) == []
+
+
+def test_the_first_wish_to_stop_stands(running: Supervision) -> None:
+    running.stop(BORED, now=5)
+
+    assert running.stop(Stop(Reason.REVOKED), now=6) == []
+    running.exited(ZERO, now=7)
+    running.emptied(now=7)
+    assert running.drained() == [Finish(Reason.REQUESTED, "bored", ZERO)]
+
+
+def test_a_stop_before_the_start_takes_effect_at_the_start(supervision: Supervision) -> None:
+    assert supervision.stop(BORED, now=0) == []
+    assert supervision.started(now=1) == [MarkStopping(BORED), Signal(SIGTERM)]
+    assert supervision.tick(now=6) == [EndAll()]
+
+
+def test_a_stop_after_the_exit_changes_nothing(running: Supervision) -> None:
+    running.exited(ZERO, now=1)
+
+    assert running.stop(BORED, now=2) == []
+    running.emptied(now=2)
+    assert running.drained() == [Finish(Reason.EXITED, None, ZERO)]
+
+
+def test_who_holds_the_pipe_after_the_sweep_cannot_keep_the_session(running: Supervision) -> None:
+    running.exited(ZERO, now=1)
+    running.emptied(now=2)
+
+    assert running.tick(now=4.9) == []
+    assert running.tick(now=5) == [Finish(Reason.EXITED, None, ZERO)]
+
+
+def test_a_signal_is_told_as_one(running: Supervision) -> None:
+    running.exited(Exit(None, "KILL"), now=1)
+    running.emptied(now=1)
+
+    assert running.drained() == [Finish(Reason.SIGNAL, None, Exit(None, "KILL"))]
+
+
+def test_a_session_that_runs_too_long_is_stopped(running: Supervision) -> None:
+    actions = running.tick(now=60)
+
+    assert actions == [MarkStopping(Stop(Reason.TIMEOUT, "ran 60 s")), Signal(SIGTERM)]
+
+
+def test_a_flood_is_killed_without_grace(running: Supervision) -> None:
+    assert running.printed(1000, now=1) == []
+    marked, killed = running.printed(1001, now=1)
+
+    assert marked == MarkStopping(Stop(Reason.OUTPUT_LIMIT, "printed more than 1000 bytes"))
+    assert killed == EndAll()
+    assert running.printed(5000, now=2) == []
+
+
+def test_a_keeper_that_does_not_sweep_is_replaced(running: Supervision) -> None:
+    running.exited(ZERO, now=1)
+
+    assert running.tick(now=1 + SWEEP_LIMIT_SECONDS) == [ReplaceKeeper()]
+
+
+def test_a_keeper_that_does_not_kill_is_replaced(running: Supervision) -> None:
+    running.stop(BORED, now=0)
+    assert running.tick(now=5) == [EndAll()]
+
+    assert running.tick(now=5 + SWEEP_LIMIT_SECONDS) == [ReplaceKeeper()]
+
+
+def test_hurrying_turns_a_stop_into_a_kill_once(running: Supervision) -> None:
+    assert running.hurry(now=1) == []
+    running.stop(BORED, now=1)
+
+    assert running.hurry(now=2) == [EndAll()]
+    assert running.hurry(now=3) == []
+
+
+def test_a_lost_keeper_ends_the_session_and_nobody_knows_the_exit(running: Supervision) -> None:
+    assert running.keeper_lost() == [Finish(Reason.KEEPER_LOST, None, Exit(None, None))]
+    assert running.keeper_lost() == []
+
+
+def test_a_keeper_lost_while_stopping_leaves_the_reason_of_the_stop(running: Supervision) -> None:
+    running.stop(BORED, now=1)
+
+    assert running.keeper_lost() == [Finish(Reason.REQUESTED, "bored", Exit(None, None))]
+
+
+def test_an_exit_that_was_seen_survives_the_keeper(running: Supervision) -> None:
+    running.exited(Exit(3, None), now=1)
+
+    assert running.keeper_lost() == [Finish(Reason.EXIT_CODE, None, Exit(3, None))]
+
+
+def test_what_could_not_be_spawned_ends_at_once(supervision: Supervision) -> None:
+    assert supervision.spawn_failed("no such file") == [
+        Finish(Reason.SPAWN_FAILED, None, Exit(None, None), "no such file")
+    ]
