@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from core.settings import load_settings
+from core.settings import environment, load_settings
 from sqlalchemy.exc import OperationalError
 
 from core.errors import ConfigurationError
@@ -40,6 +41,23 @@ def check(database_url: str) -> None:
     command.check(configuration(database_url))
 
 
+def check_somewhere(database_url: str) -> None:
+    """Check against DATABASE_URL, or, where that is not set, against an embedded server that is thrown away."""
+    if "DATABASE_URL" in environment():
+        check(database_url)
+        return
+    from jelmore.embedded.postgres import Postgres  # an extra: production does not have it
+
+    with TemporaryDirectory(prefix="jelmore-check-") as home:
+        server = Postgres(Path(home), fast=True)
+        try:
+            own_url = load_settings({"DATABASE_URL": server.start()}).database_url
+            upgrade(own_url)
+            check(own_url)
+        finally:
+            server.stop()
+
+
 def main(words: list[str]) -> int:
     """Run one command; answer with an exit code and, where it fails, a sentence."""
     try:
@@ -52,7 +70,7 @@ def main(words: list[str]) -> int:
             case ["downgrade", revision]:
                 downgrade(url, revision)
             case ["check"]:
-                check(url)
+                check_somewhere(url)
             case ["current"]:
                 command.current(configuration(url))
             case ["revision", message]:
