@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 import gevent
 import structlog
 from gevent.event import Event
-from streams.writer import Writer
 
 from core import metrics
 from core.errors import DatabaseUnavailable, Fenced, SpawnFailed
@@ -28,6 +27,7 @@ from runner.supervision import Exit, Finish, Stop
 from streams import closing
 from streams.closing import Tail
 from streams.journal import Journal
+from streams.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ class Host:
         self.sessions: dict[UUID, LiveSession] = {}
         self.starting: set[UUID] = set()
         self.mailroom = Mailroom(world, self.sessions)
-        self.writer = Writer(world.appender, world.database, world.settings, world.clock, self.fenced, self._room)
+        self.writer = Writer(world.appender, world.database, world.settings, self.fenced, self._room)
         self._by_tag: dict[int, LiveSession] = {}
         self.keeper = self._start_keeper()
         self._over: dict[UUID, Event] = {}
@@ -127,6 +127,7 @@ class Host:
     def _note_started(self, live: LiveSession, facts: claims.Started) -> None:
         """Write that it runs. A database that is away does not stop the process; the lease decides how long."""
         fence, origin = live.identity.fence, live.identity.origin
+        log.info("session started", session_id=str(live.id), pid=facts.pid, request_id=origin.request_id)
         at = self.clock.at()
         self._insist(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
 
@@ -249,7 +250,13 @@ class Host:
         """Say it in Redis too. A failure costs the readers a second: they find the end in PostgreSQL."""
         self.world.appender.end(live.id, live.identity.fence, entries)
         reason = entries[-1].fields["reason"]
-        log.info("session ended", session_id=str(live.id), reason=reason, exit_code=entries[-1].fields["exit_code"])
+        log.info(
+            "session ended",
+            session_id=str(live.id),
+            reason=reason,
+            exit_code=entries[-1].fields["exit_code"],
+            request_id=live.identity.origin.request_id,
+        )
         metrics.SESSIONS_ENDED.labels(entries[-1].fields["status"], reason).inc()
 
     def _forget(self, live: LiveSession) -> None:

@@ -72,6 +72,7 @@ class LiveSession:
         """Fenced: everything is killed, nothing is written any more."""
         self._letters: dict[int, Mail] = {}
         self._starved = False
+        self._holds = 0
         self._host = surroundings
 
     # What the process does.
@@ -128,7 +129,11 @@ class LiveSession:
         self._act(self.decisions.hurry(self._host.clock.now()))
 
     def tick(self) -> None:
-        """Time passed."""
+        """Time passed. The beginning of a character whose rest did not come in 100 ms goes out as it is."""
+        if self.journal.held_bytes and self._holds == self.journal.holds:
+            self.journal.flush_held()
+            self._host.news(self)
+        self._holds = self.journal.holds
         self._act(self.decisions.tick(self._host.clock.now()))
 
     def receive(self, mail: Mail) -> None:

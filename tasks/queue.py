@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import kombu.utils.functional
 import structlog
 from celery import Celery
+from kombu import Exchange
 from kombu import Queue as KombuQueue
 from kombu.exceptions import OperationalError as BrokerUnavailable
 
@@ -67,7 +68,7 @@ def configured(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "task_default_queue": CONTROL,
-        "task_queues": [KombuQueue(SESSIONS), KombuQueue(CONTROL)],
+        "task_queues": [KombuQueue(name, Exchange(name), routing_key=name) for name in (SESSIONS, CONTROL)],
         "task_create_missing_queues": True,
         "worker_direct": True,
         # Flower.

@@ -10,13 +10,16 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import logging
 import os
 import resource
 import socket
 import sys
+import warnings
 
 from celery import signals
 from celery.__main__ import main as celery
+from celery.platforms import SecurityWarning
 import gevent
 import structlog
 
@@ -92,6 +95,7 @@ def connect_signals(runtime: Runtime) -> None:
 
     def ready(sender: object, **_: object) -> None:
         runtime.consumer = sender
+        watch_hub()  # from here on: importing Celery's parts stands still for half a second
 
     def shutting_down(**_: object) -> None:
         gevent.spawn(runtime.drain)
@@ -122,10 +126,14 @@ def main() -> int:
         print(fault, file=sys.stderr)
         return 78
     logs.configure("worker", settings)
+    # Two lines for each bell would bury everything else; what becomes of sessions the host says itself.
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Celery warns of workers run by root because of pickle, which is not accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     raise_file_limit()
     marks.become_subreaper()
     marks.undumpable()
-    watch_hub()
     incarnation = uuid7()
     # Unique unless the operator names it: two workers of one name on one host would declare each other lost.
     name = settings.worker_name or f"worker-{os.getpid()}"
@@ -158,7 +166,7 @@ def main() -> int:
 def command(settings: Settings, node: str) -> list[str]:
     """Return the command line of Celery's worker."""
     return [
-        *("celery", "-A", "tasks.sessions", "worker", "-P", "gevent", "-n", node),
+        *("celery", "--quiet", "-A", "tasks.sessions", "worker", "-P", "gevent", "-n", node),
         *("-c", str(settings.worker_slots + SPARE_TASKS), "-Q", f"{SESSIONS},{CONTROL}"),
         *("--without-gossip", "--without-mingle", "-E", "-l", settings.log_level),
     ]
