@@ -19,7 +19,7 @@ import warnings
 
 from celery import signals
 from celery.__main__ import main as celery
-from celery.platforms import SecurityWarning
+from celery.exceptions import SecurityWarning
 import gevent
 import structlog
 
