@@ -1,19 +1,17 @@
 """What an entry of a session's log is, and its bytes. Pure: no Redis, no PostgreSQL, no clock.
 
-An entry is packed as the msgpack array `[seq, kind, at_ms, fields, data]`. msgpack values say where they end, so
-a blob is packed entries one after the other, and joining two blobs needs no framing.
+An entry is packed as the msgpack array `[seq, kind, at_ms, fields, data]`. msgpack values say where they
+end, so a blob is packed entries one after the other, and joining two blobs needs no framing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgpack
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 LONGEST_TAIL: Final = 3
 """Most bytes a beginning of a UTF-8 character can have without being one."""
@@ -108,3 +106,8 @@ def _length(first: int) -> int:
 def timestamp_ms(at: datetime) -> int:
     """Return an aware time as an entry carries it."""
     return int(at.timestamp() * 1000)
+
+
+def aware(at_ms: int) -> datetime:
+    """Return what an entry carries as an aware time, UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -79,6 +79,7 @@ class Journal:
         self._holds = 0
         self._formed: deque[_Formed] = deque()
         self._formed_bytes = 0
+        self._unappended: deque[_Formed] = deque()
         self._draft_bytes = 0
         self._offered: Stretch | None = None
         self._tail: deque[tuple[int, int]] = deque()
@@ -139,6 +140,7 @@ class Journal:
             self.seq += 1
             formed = _Formed(self.seq, pack(self._entry(draft)), self.formed_offset)
             self._formed.append(formed)
+            self._unappended.append(formed)
             self._formed_bytes += len(formed.blob)
 
     def _entry(self, draft: _Draft) -> Entry:
@@ -156,9 +158,7 @@ class Journal:
         """Return (seq, packed) of entries that Redis lacks, in order; at least one, if there is one."""
         batch: list[tuple[int, bytes]] = []
         size = 0
-        for formed in self._formed:
-            if formed.seq <= self.appended_seq:
-                continue
+        for formed in self._unappended:
             if batch and max_bytes is not None and size + len(formed.blob) > max_bytes:
                 break
             batch.append((formed.seq, formed.blob))
@@ -167,23 +167,29 @@ class Journal:
 
     def appended(self, last_seq: int, *, trimmed_below: int = 0) -> None:
         """Note that Redis has everything up to `last_seq` that it need have."""
-        size = sum(len(formed.blob) for formed in self._formed if self.appended_seq < formed.seq <= last_seq)
-        if size:
+        if size := self._need_not_append(last_seq):
             self._tail.append((last_seq, size))
             self._tail_bytes += size
-        self.appended_seq = max(self.appended_seq, last_seq)
         self.trimmed_below = max(self.trimmed_below, trimmed_below)
         self.may_create = False
 
+    def _need_not_append(self, last_seq: int) -> int:
+        size = 0
+        while self._unappended and self._unappended[0].seq <= last_seq:
+            size += len(self._unappended.popleft().blob)
+        self.appended_seq = max(self.appended_seq, last_seq)
+        return size
+
     def forgotten(self) -> None:
-        """Note that Redis has lost the session, and that the fence is ours: send again what is unstored."""
+        """Note that Redis has lost the log and the fence is ours: what is unstored is sent again."""
         self.appended_seq = self.stored_seq
+        self._unappended = deque(self._formed)
         self._tail.clear()
         self._tail_bytes = 0
         self.may_create = True
 
     def trim_below(self, tail_limit: int) -> int:
-        """Return the first seq to keep, for a Redis tail of at most `tail_limit` bytes. Never past the stored."""
+        """Return the first seq to keep, for a Redis tail of `tail_limit` bytes. Never past the stored."""
         while self._tail and self._tail_bytes > tail_limit and self._tail[0][0] <= self.stored_seq:
             last_seq, size = self._tail.popleft()
             self._tail_bytes -= size
@@ -209,7 +215,7 @@ class Journal:
             self._formed_bytes -= len(formed.blob)
             self.stored_offset = formed.end_offset
         self.stored_seq = max(self.stored_seq, last_seq)
-        self._note_skipped()
+        self._need_not_append(last_seq)
         self._offered = None
 
     def unstored(self, max_bytes: int = STRETCH_BYTES) -> list[Stretch]:
@@ -240,9 +246,6 @@ class Journal:
         blob = b"".join(formed.blob for formed in chosen)
         last = chosen[-1]
         return Stretch(self.session_id, chosen[0].seq, last.seq, first_offset, last.end_offset, blob)
-
-    def _note_skipped(self) -> None:
-        self.appended_seq = max(self.appended_seq, self.stored_seq)
 
     # Counters.
 

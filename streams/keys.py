@@ -1,7 +1,7 @@
 """Every Redis key and channel of the streams, with its type and meaning. Nothing else spells a name.
 
-All keys of one session carry the hash tag `{session}`: in a Redis Cluster they live on one node, so one script
-may touch them all.
+All keys of one session carry the hash tag `{session}`: in a Redis Cluster they live on one node, so one
+script may touch them all.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ def log(session_id: UUID) -> str:
 
 
 def bell(session_id: UUID) -> str:
-    """Channel: msgpack `[last seq, packed entries or nil]` after each append. A hint: it may be lost."""
+    """Channel: msgpack `[last seq, packed entries?]` after each append. A hint: it may be lost."""
     return f"{PREFIX}{{{session_id}}}:bell"
 
 
 def holder(incarnation: UUID) -> str:
     """Channel of one worker incarnation: session ids whose mailbox has something in it."""
     return f"{PREFIX}worker:{incarnation}"
+
+
+RELAY: Final = f"{PREFIX}relay"
+"""Channel on which nobody publishes: keeps the relay's connection subscribed."""

@@ -1,0 +1,39 @@
+"""`python -m streams.mirror`: the process that will copy the outbox to NATS. In this version it copies nothing, and says so.
+
+Events are written to the outbox all the same; they wait there for a version that mirrors.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import structlog
+
+from core import logs
+from core.errors import ConfigurationError
+from core.settings import load_settings
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Say what is (not) done, and wait to be stopped."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as fault:
+        print(fault, file=sys.stderr)
+        return 78
+    logs.configure("mirror", settings)
+    log.info("events are not mirrored to NATS in this version; they stay in the outbox", nats=bool(settings.nats_url))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(3600):
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

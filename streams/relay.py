@@ -1,0 +1,324 @@
+"""Live readers of one web process. The *hub* keeps a ring of recent entries per followed session, encoded once for everybody;
+a *follower* is a cursor into it, never a queue.
+
+Messages only say "look", though most bring the entries with them: pub/sub loses messages silently, so a hole of the ring is
+filled from the log, once a session, and once a second the hub asks Redis and PostgreSQL about all followed sessions. A
+follower behind the ring reads the log by itself, at most a few at a time, until it has caught up.
+
+Runs under gevent. Followers are generators here; sockets of their own come with another kind of follower on the same channel.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import gevent
+import structlog
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+from redis.exceptions import RedisError
+
+from core import metrics
+from core.errors import DatabaseUnavailable
+from core.vital import spawn_vital
+from streams import sse
+from streams.doorbells import Doorbells
+from streams.entries import Entry, EntryKind, unpack_all
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from uuid import UUID
+
+    from streams.log import Log
+
+log = structlog.get_logger(__name__)
+
+READS_AT_ONCE: Final = 8
+CHUNK_BYTES: Final = 256 * 1024
+"""Most bytes handed to a follower's socket at once."""
+LINGER_SECONDS: Final = 5.0
+"""How long a ring outlives its last follower: reconnecting clients find it."""
+PATIENCE_SECONDS: Final = 60.0
+"""How long a follower waits for a log that cannot be read."""
+
+
+class Limits(Protocol):
+    """The part of the settings that is read here."""
+
+    @property
+    def ring_bytes(self) -> int: ...
+    @property
+    def look_interval_seconds(self) -> float: ...
+    @property
+    def heartbeat_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An entry encoded for everybody."""
+
+    seq: int
+    kind: EntryKind
+    sse: bytes
+
+    @classmethod
+    def of(cls, entry: Entry) -> Frame:
+        """Encode an entry."""
+        return cls(entry.seq, entry.kind, sse.frame(entry))
+
+
+class Channel:
+    """One followed session: the frames with a seq above `base`, up to `last`."""
+
+    def __init__(self, session_id: UUID, ring_bytes: int) -> None:
+        self.session_id = session_id
+        self.followers = 0
+        self.base = self.last = -1
+        """-1: the head is not known yet; nothing is taken before."""
+        self.filling = False
+        self.news = Event()
+        self._ring_bytes = ring_bytes
+        self._frames: list[Frame] = []
+        self._seqs: list[int] = []
+        self._size = 0
+
+    def begin(self, head: int) -> None:
+        """Begin the ring behind the last entry there is."""
+        self.base = self.last = head
+
+    def offer(self, entries: Collection[Entry]) -> bool:
+        """Take entries that follow the ring's last one; return whether there was no hole before them."""
+        if self.last < 0:
+            return False
+        fresh = [entry for entry in entries if entry.seq > self.last]
+        if fresh and fresh[0].seq != self.last + 1 and fresh[0].kind is not EntryKind.GAP:
+            return False
+        for entry in fresh:
+            self._push(Frame.of(entry))
+        if fresh:
+            self.wake()
+        return True
+
+    def _push(self, frame: Frame) -> None:
+        self._frames.append(frame)
+        self._seqs.append(frame.seq)
+        self._size += len(frame.sse)
+        self.last = frame.seq
+        if self._size > self._ring_bytes * 5 // 4:  # cut a quarter at once: cutting a list's head costs its length
+            self._cut()
+
+    def _cut(self) -> None:
+        count = 0
+        while self._size > self._ring_bytes and count < len(self._frames) - 1:
+            self._size -= len(self._frames[count].sse)
+            self.base = self._frames[count].seq
+            count += 1
+        del self._frames[:count], self._seqs[:count]
+
+    def since(self, cursor: int) -> list[Frame] | None:
+        """Return the frames behind a cursor, up to CHUNK_BYTES; None if they are not all in the ring."""
+        if self.last < 0 or cursor < self.base:
+            return None
+        start = bisect_right(self._seqs, cursor)
+        chosen: list[Frame] = []
+        size = 0
+        for frame in self._frames[start : start + 1000]:
+            if chosen and size + len(frame.sse) > CHUNK_BYTES:
+                break
+            chosen.append(frame)
+            size += len(frame.sse)
+        return chosen
+
+    def wake(self) -> None:
+        """Wake every follower that waits."""
+        news, self.news = self.news, Event()
+        news.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a follower wants: entries behind `after`, output from byte `skip_to` on, only these kinds (None: all)."""
+
+    after: int = 0
+    skip_to: int = 0
+    kinds: frozenset[EntryKind] | None = None
+    as_base64: bool = False
+
+    def takes(self, kind: EntryKind) -> bool:
+        """Whether the follower gets entries of a kind."""
+        return self.kinds is None or kind in self.kinds or kind in sse.ALWAYS
+
+
+class Hub:
+    """All followed sessions of this process."""
+
+    def __init__(self, reader: Log, doorbells: Doorbells, limits: Limits) -> None:
+        self.streams = 0
+        self._log = reader
+        self._doorbells = doorbells
+        self._limits = limits
+        self._channels: dict[UUID, Channel] = {}
+        self._reads = BoundedSemaphore(READS_AT_ONCE)
+        self._leaving = False
+
+    def open(self) -> None:
+        """Start listening and looking."""
+        self._doorbells.open(self._on_bell, self._look_soon)
+        spawn_vital("relay's look", self._keep_looking)
+
+    def goodbye(self) -> None:
+        """Tell every follower to come again, elsewhere: this process leaves."""
+        self._leaving = True
+        for channel in self._channels.values():
+            channel.wake()
+
+    # Followers.
+
+    def follow(self, session_id: UUID, wish: Wish) -> Iterator[bytes]:
+        """Yield the session's events from a position on, until after its end. Closing the generator ends the following."""
+        channel = self._join(session_id)
+        try:
+            yield from self._frames(channel, wish)
+        finally:
+            self._part(channel)
+
+    def _join(self, session_id: UUID) -> Channel:
+        channel = self._channels.get(session_id)
+        if channel is None:
+            channel = self._channels[session_id] = Channel(session_id, self._limits.ring_bytes)
+            self._doorbells.subscribe(session_id)
+            spawn_vital("ring's begin", self._begin, channel)
+        channel.followers += 1
+        self.streams += 1
+        metrics.FOLLOWERS.labels("sse").inc()
+        return channel
+
+    def _begin(self, channel: Channel) -> None:
+        """Find the log's head; until then followers read the log themselves."""
+        while channel.last < 0 and channel.session_id in self._channels:
+            try:
+                channel.begin(self._log.head(channel.session_id))
+            except DatabaseUnavailable:
+                gevent.sleep(self._limits.look_interval_seconds)
+        channel.wake()
+
+    def _part(self, channel: Channel) -> None:
+        channel.followers -= 1
+        self.streams -= 1
+        metrics.FOLLOWERS.labels("sse").dec()
+        if channel.followers == 0:
+            gevent.spawn_later(LINGER_SECONDS, self._drop, channel)
+
+    def _drop(self, channel: Channel) -> None:
+        if channel.followers == 0 and self._channels.get(channel.session_id) is channel:
+            del self._channels[channel.session_id]
+            self._doorbells.unsubscribe(channel.session_id)
+
+    def _frames(self, channel: Channel, wish: Wish) -> Iterator[bytes]:
+        cursor, unread_since = wish.after, None
+        while not self._leaving:
+            news = channel.news  # before looking: what comes in between wakes us
+            try:
+                frames = self._next(channel, cursor, wish)
+                unread_since = None
+            except DatabaseUnavailable:
+                unread_since = unread_since or time.monotonic()
+                if time.monotonic() - unread_since > PATIENCE_SECONDS:
+                    raise
+                frames = []
+                yield sse.HEARTBEAT
+                gevent.sleep(self._limits.look_interval_seconds)
+            if frames:
+                cursor = frames[-1].seq
+                if chunk := b"".join(frame.sse for frame in frames if wish.takes(frame.kind)):
+                    yield chunk
+                if frames[-1].kind is EntryKind.TERMINATED:
+                    return
+            elif unread_since is None and not news.wait(self._limits.heartbeat_seconds):
+                yield sse.HEARTBEAT
+        yield sse.GOODBYE
+
+    def _next(self, channel: Channel, cursor: int, wish: Wish) -> list[Frame]:
+        """Return what follows a cursor: from the ring, or, behind it or where the ring has not what is wanted, the log."""
+        own = wish.as_base64 or (wish.skip_to > 0 and cursor == wish.after)
+        if not own:
+            frames = channel.since(cursor)
+            if frames is not None:
+                return frames
+        elif 0 <= channel.last <= cursor:
+            return []
+        with self._reads:
+            reading = self._log.read(channel.session_id, cursor)
+        if own:
+            shown = (_skipped(entry, wish.skip_to) for entry in reading.entries)
+            return [Frame(entry.seq, entry.kind, sse.frame(entry, as_base64=wish.as_base64)) for entry in shown]
+        return [Frame.of(entry) for entry in reading.entries]
+
+    # News.
+
+    def _on_bell(self, session_id: UUID, seq: int, blob: bytes | None) -> None:
+        channel = self._channels.get(session_id)
+        if channel is None or seq <= channel.last:
+            return
+        if blob is None or not channel.offer(unpack_all(blob)):
+            self._fill(channel)
+
+    def _fill(self, channel: Channel) -> None:
+        """Fill a ring from the log, once a session however many followers wait for it."""
+        if not channel.filling and channel.last >= 0:
+            channel.filling = True
+            metrics.HOLES.inc()
+            spawn_vital("ring's filling", self._fill_now, channel)
+
+    def _fill_now(self, channel: Channel) -> None:
+        try:
+            while self._channels.get(channel.session_id) is channel:
+                with self._reads:
+                    reading = self._log.read(channel.session_id, channel.last)
+                if not reading.entries or not channel.offer(reading.entries) or reading.ended:
+                    return
+        except DatabaseUnavailable:
+            log.debug("ring not filled; the next look tries again", session_id=str(channel.session_id))
+        finally:
+            channel.filling = False
+
+    def _look_soon(self) -> None:
+        """Doorbells were lost: whatever rang meanwhile is found by looking."""
+        spawn_vital("relay's extra look", self._look)
+
+    def _keep_looking(self) -> None:
+        while True:
+            gevent.sleep(self._limits.look_interval_seconds)
+            self._look()
+
+    def _look(self) -> None:
+        """Ask Redis, then PostgreSQL, how far each followed session is."""
+        wanted = [channel.session_id for channel in self._channels.values() if channel.last >= 0]
+        if not wanted:
+            return
+        known: dict[UUID, int] = {}
+        try:
+            known = self._log.live_heads(wanted)
+        except RedisError:
+            metrics.REDIS_ERRORS.labels("look").inc()
+        try:
+            for session_id, look in self._log.looks(wanted).items():
+                known[session_id] = max(known.get(session_id, 0), look.last_stored_seq, look.final_seq or 0)
+        except DatabaseUnavailable:
+            log.debug("look without PostgreSQL")
+        for session_id, seq in known.items():
+            channel = self._channels.get(session_id)
+            if channel is not None and seq > channel.last:
+                self._fill(channel)
+
+
+def _skipped(entry: Entry, skip_to: int) -> Entry:
+    """Return an output entry without its bytes before a position."""
+    if not entry.is_output or entry.offset >= skip_to:
+        return entry
+    kept = max(0, entry.end_offset - skip_to)
+    data = entry.data[len(entry.data) - kept :]
+    return Entry(entry.seq, entry.kind, entry.at_ms, {**entry.fields, "offset": entry.end_offset - kept}, data)
