@@ -51,6 +51,7 @@ SLOTS_TOTAL = Gauge("jelmore_worker_slots", "Sessions this worker can run")
 LEASE_FAILURES = Counter("jelmore_worker_lease_failures_total", "Renewals PostgreSQL did not answer")
 HUB_STALLS = Histogram("jelmore_hub_stall_seconds", "gevent's loop standing still", buckets=(0.3, 0.5, 1, 2, 5, 10, 30))
 REDIS_ERRORS = Counter("jelmore_redis_errors_total", "Redis not answering", ("part",))
+ORPHANS_KILLED = Counter("jelmore_orphans_killed_total", "Processes found without their worker and keeper")
 
 # Housekeeping.
 STARTS_SENT_AGAIN = Counter("jelmore_starts_sent_again_total", "Start tasks the broker had forgotten")

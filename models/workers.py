@@ -150,6 +150,12 @@ def recently_gone(tx: Transaction) -> list[str]:
     return list(tx.scalars(select(Worker.node).where(Worker.lost_at > hour_ago)))
 
 
+def dead_here(tx: Transaction, host: str) -> set[UUID]:
+    """Return the incarnations of a host that went in the last week: what they left behind may be killed."""
+    week_ago = func.clock_timestamp() - text("interval '7 days'")
+    return set(tx.scalars(select(Worker.incarnation).where(Worker.host == host, Worker.lost_at > week_ago)))
+
+
 _NOTE_RUN = text("""
     INSERT INTO housekeeping AS h (name, ran_at, spared_until, runs)
     VALUES (:name, clock_timestamp(), clock_timestamp() + make_interval(secs => :spare), 1)

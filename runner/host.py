@@ -6,7 +6,7 @@ one session's pipes and decisions stand in `runner.live`, mailboxes in `runner.m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 import structlog
@@ -61,7 +61,7 @@ class Host:
         self._by_tag: dict[int, LiveSession] = {}
         self.keeper = self._start_keeper()
         self._over: dict[UUID, Event] = {}
-        self._marks: dict[UUID, gevent.Greenlet[None]] = {}
+        self._chores: dict[UUID, gevent.Greenlet[Any]] = {}
         self._counter = 0
 
     def open(self) -> None:
@@ -106,7 +106,7 @@ class Host:
             log.warning("session could not be started", session_id=str(live.id), error=fault.detail)
             live.spawn_failed(fault.detail)
             return over
-        self._note_started(live, facts)
+        self._note_started(live, facts).join()
         self.look([live.id])
         return over
 
@@ -124,12 +124,24 @@ class Host:
         metrics.SESSIONS_STARTED.labels(session.program).inc()
         return live
 
-    def _note_started(self, live: LiveSession, facts: claims.Started) -> None:
+    def _note_started(self, live: LiveSession, facts: claims.Started) -> gevent.Greenlet[Any]:
         """Write that it runs. A database that is away does not stop the process; the lease decides how long."""
         fence, origin = live.identity.fence, live.identity.origin
         log.info("session started", session_id=str(live.id), pid=facts.pid, request_id=origin.request_id)
         at = self.clock.at()
-        self._insist(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
+        return self._chore(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
+
+    def _chore(self, live: LiveSession, work: Callable[[Transaction], Any]) -> gevent.Greenlet[Any]:
+        """Write something about a session in the background; one after the other, and all of it before its end."""
+        before = self._chores.get(live.id)
+
+        def do() -> None:
+            if before is not None:
+                before.join()
+            self._insist(live, work)
+
+        self._chores[live.id] = chore = spawn_vital(f"chore of {live.id}", do)
+        return chore
 
     def _insist(self, live: LiveSession, work: Callable[[Transaction], T]) -> T | None:
         """Repeat a transaction until it is through; None once the session is not ours any more."""
@@ -215,7 +227,7 @@ class Host:
 
     def mark_stopping(self, live: LiveSession, stop: Stop) -> None:
         """Write `terminating` into the row; where a client asked, it stands there already."""
-        self._marks[live.id] = gevent.spawn(self._insist, live, lambda tx: self._mark(tx, live, stop))
+        self._chore(live, lambda tx: self._mark(tx, live, stop))
 
     def _mark(self, tx: Transaction, live: LiveSession, stop: Stop) -> None:
         session = claims.held(tx, live.id, live.identity.fence)
@@ -227,9 +239,8 @@ class Host:
         spawn_vital(f"end of {live.id}", self._finish, live, how)
 
     def _finish(self, live: LiveSession, how: Finish) -> None:
-        if live.id in self._marks:
-            self._marks.pop(live.id).join()
-        live.journal.flush_held()
+        while (chore := self._chores.get(live.id)) and not chore.ready():
+            chore.join()
         self.writer.drain_for_end(live.id)
         ended = self._insist(live, lambda tx: self._write_end(tx, live, how))
         if ended:
@@ -260,7 +271,11 @@ class Host:
         metrics.SESSIONS_ENDED.labels(entries[-1].fields["status"], reason).inc()
 
     def _forget(self, live: LiveSession) -> None:
+        """Let go of a session that is over, or not ours any more."""
+        if self.sessions.get(live.id) is not live:
+            return
         live.close()
+        self._chores.pop(live.id, None)
         self.writer.close(live.id)
         self.sessions.pop(live.id, None)
         self._by_tag.pop(live.identity.tag, None)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from models.database import Database, Transaction
     from models.workers import Holding
     from runner.host import Host
+    from runner.live import LiveSession
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,7 @@ class Lease:
 
     def renew(self) -> None:
         """Renew once, and settle what differs between PostgreSQL and this process."""
+        before = list(self._host.sessions.values())  # what is claimed during the request is not in its answer
         deadline = boottime() + self._settings.lease_seconds
         with gevent.Timeout(RENEWAL_TIMEOUT_SECONDS), self._database.transaction() as tx:
             holdings = workers.renew(tx, self._host.world.incarnation)
@@ -70,7 +72,7 @@ class Lease:
             self._leave_lost()
             return
         self._host.keeper.lease(deadline)
-        self._settle(holdings)
+        self._settle(before, holdings)
         self._host.look(list(self._host.sessions))
 
     def _leave_lost(self) -> None:
@@ -79,9 +81,9 @@ class Lease:
         self._host.keeper.close()
         os._exit(LOST)
 
-    def _settle(self, holdings: Sequence[Holding]) -> None:
+    def _settle(self, before: Sequence[LiveSession], holdings: Sequence[Holding]) -> None:
         told = {holding.session_id: holding for holding in holdings}
-        for live in list(self._host.sessions.values()):
+        for live in before:
             holding = told.get(live.id)
             if (holding is None or holding.fence != live.identity.fence) and not live.decisions.over:
                 self._host.fenced(live.id)

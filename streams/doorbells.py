@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import gevent
 import msgpack
@@ -18,6 +17,7 @@ from streams import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     import redis
 

@@ -25,13 +25,13 @@ from core import metrics
 from core.errors import DatabaseUnavailable
 from core.vital import spawn_vital
 from streams import sse
-from streams.doorbells import Doorbells
 from streams.entries import Entry, EntryKind, unpack_all
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from uuid import UUID
 
+    from streams.doorbells import Doorbells
     from streams.log import Log
 
 log = structlog.get_logger(__name__)

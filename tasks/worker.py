@@ -36,6 +36,7 @@ from runner import marks
 from runner.bells import listen
 from runner.host import Host
 from runner.lease import Lease
+from runner.sweep import keep_sweeping
 from runner.world import World
 from streams.appender import Appender
 from streams.redis import connect
@@ -62,6 +63,7 @@ def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
     lease.renew()
     host.open()
     lease.open()
+    spawn_vital("node sweep", keep_sweeping, world)
     spawn_vital("bells", listen, settings, world.incarnation, host.look)
     capacity = Capacity(settings.worker_slots, lambda: _nudge(node))
     return Runtime(host, capacity, TaskQueue(app))
