@@ -14,6 +14,7 @@ import structlog
 from gevent import GreenletExit
 
 from core.errors import DatabaseUnavailable, SessionNotFound
+from core.vital import spawn_vital
 from models import workers
 from models.endings import Ending
 from models.events import Origin
@@ -74,7 +75,8 @@ class Runtime:
             if over is None:
                 self.capacity.release()
         if over is not None:
-            over.rawlink(lambda _: self.capacity.release())
+            # In a greenlet: the link is called in the hub, and waking the consumer talks to the broker.
+            over.rawlink(lambda _: spawn_vital("slot's release", self.capacity.release))
         return over
 
     def _hand_back(self, session_id: UUID) -> None:

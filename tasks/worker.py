@@ -16,10 +16,12 @@ import resource
 import socket
 import sys
 import warnings
+from contextlib import suppress
 
 from celery import signals
 from celery.__main__ import main as celery
 from celery.exceptions import SecurityWarning
+from kombu.exceptions import OperationalError as BrokerUnavailable
 import gevent
 import structlog
 
@@ -84,7 +86,9 @@ def _arrive(world: World, node: str) -> None:
 
 
 def _nudge(node: str) -> None:
-    app.send_task(NUDGE, queue=direct_queue(node), expires=30, retry=False, ignore_result=True)  # type: ignore[arg-type]
+    """Wake the consumer. If the broker is away, so is the consumer, and finds the queue added when it is back."""
+    with suppress(BrokerUnavailable, OSError):
+        app.send_task(NUDGE, queue=direct_queue(node), expires=30, retry=False, ignore_result=True)  # type: ignore[arg-type]
 
 
 def connect_signals(runtime: Runtime) -> None:
