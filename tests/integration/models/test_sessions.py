@@ -1,0 +1,74 @@
+"""Opening, seeing and listing sessions."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.errors import SessionNotFound, TooManySessions
+from core.ids import uuid7
+from models import backlog, sessions
+from models.sessions import Caps, NewSession, SessionQuery
+from models.tables import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from models.database import Database
+    from models.tables import Session
+
+
+def test_a_cap_is_exact_under_concurrency(database: Database, at: datetime) -> None:
+    owner = str(uuid7())
+
+    def create(_: int) -> bool:
+        try:
+            with database.transaction() as tx:
+                sessions.open_session(tx, NewSession(owner, "key", "shell", "x", 60), Caps(None, per_owner=5), at=at)
+        except TooManySessions:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as crowd:
+        assert sum(crowd.map(create, range(32))) == 5
+
+
+def test_another_owners_session_is_as_unknown_as_none(database: Database, new_session: Callable[..., Session]) -> None:
+    session = new_session("ada")
+    with database.transaction() as tx:
+        assert sessions.visible(tx, session.id, "ada").id == session.id
+        assert sessions.visible(tx, session.id, None).id == session.id
+        for session_id, owner in ((session.id, "eve"), (uuid7(), "ada"), (uuid7(), None)):
+            with pytest.raises(SessionNotFound):
+                sessions.visible(tx, session_id, owner)
+
+
+def test_a_listing_is_newest_first_and_the_owners_own(database: Database, new_session: Callable[..., Session]) -> None:
+    owner = str(uuid7())
+    made = [new_session(owner).id for _ in range(3)]
+    new_session("somebody else")
+    with database.transaction() as tx:
+        assert [found.id for found in sessions.list_sessions(tx, SessionQuery(owner))] == made[::-1]
+        assert [found.id for found in sessions.list_sessions(tx, SessionQuery(owner, limit=1))] == made[-1:]
+
+
+def test_a_new_session_and_its_event_are_written_together(
+    database: Database, new_session: Callable[..., Session]
+) -> None:
+    session = new_session(query="echo hello")
+    with database.transaction() as tx:
+        events = tx.query(Event).filter_by(session_id=session.id).all()
+
+    assert [(event.event_type, event.payload["query"]) for event in events] == [("session.created", "echo hello")]
+
+
+def test_only_sessions_whose_start_was_sent_long_ago_are_sent_again(
+    database: Database, new_session: Callable[..., Session]
+) -> None:
+    session = new_session()
+    with database.transaction() as tx:
+        assert session.id not in [waiting.session_id for waiting in backlog.unclaimed(tx, 60)]
+        assert session.id in [waiting.session_id for waiting in backlog.unclaimed(tx, 0.0, limit=10_000)]
