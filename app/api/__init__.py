@@ -1,0 +1,10 @@
+"""The resources under /api/v1, one module each."""
+
+from __future__ import annotations
+
+from app.api.root import blueprint
+
+# Importing a module puts its routes on the blueprint.
+from app.api import inputs, output, sessions, streams  # isort: skip
+
+__all__ = ["blueprint", "inputs", "output", "sessions", "streams"]

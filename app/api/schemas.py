@@ -1,0 +1,173 @@
+"""What clients send and get, as models: limits, defaults, spelling. Nothing here reads a database."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from app.times import Instant  # noqa: TC001  (as above)
+
+if TYPE_CHECKING:
+    from models.tables import Session
+
+KIB: Final = 1024
+QUERY_BYTES: Final = 128_000
+"""The kernel takes 128 KiB for one argument of a program."""
+METADATA_BYTES: Final = 16 * KIB
+INPUT_BYTES: Final = 64 * KIB
+ENV_BYTES: Final = 64 * KIB
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _at_most(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text.encode()) > limit:
+            raise ValueError(f"must be at most {limit} bytes of UTF-8")
+        return text
+
+    return AfterValidator(check)
+
+
+def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES:
+        raise ValueError(f"must be at most {METADATA_BYTES} bytes of JSON")
+    return metadata
+
+
+def _variables(env: dict[str, str]) -> dict[str, str]:
+    for name in env:
+        if not VARIABLE.fullmatch(name):
+            raise ValueError("names must be letters, digits and _, and not begin with a digit")
+        if name.startswith("JELMORE_"):
+            raise ValueError("names must not begin with JELMORE_")
+    if sum(len(name) + len(value.encode()) + 2 for name, value in env.items()) > ENV_BYTES:
+        raise ValueError(f"must be at most {ENV_BYTES} bytes in all")
+    return env
+
+
+def _whole(number: Any) -> Any:
+    """Take 30.0 for 30, as JSON Schema does."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
+Environment = Annotated[dict[str, str], AfterValidator(_variables)]
+Minutes = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1440)]
+
+
+class Body(BaseModel):
+    """A JSON object of a client. Unknown members are refused; null in an optional one is as if it were absent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: member for name, member in value.items() if member is not None or name not in optional}
+
+
+class SessionRequest(Body):
+    """POST /sessions."""
+
+    query: Annotated[str, Field(min_length=1), _at_most(QUERY_BYTES)]
+    user_id: Name | None = None
+    current_directory: Annotated[str, Field(min_length=1), _at_most(4095)] | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    timeout_minutes: Minutes | None = None
+    program: Name | None = None
+    env: Environment = Field(default_factory=dict)
+    terminal: None = None
+
+
+class InputRequest(Body):
+    """POST /sessions/{id}/input."""
+
+    input: Annotated[str, _at_most(INPUT_BYTES)]
+    metadata: Metadata | None = None
+    newline: bool = True
+    raw: bool = False
+
+    @property
+    def exact(self) -> bytes:
+        """Return the bytes the program gets: with a newline at the end, unless it is there or not wanted."""
+        body = self.input.encode()
+        if self.raw or not self.newline or body.endswith(b"\n"):
+            return body
+        return body + b"\n"
+
+
+class SessionView(BaseModel):
+    """A session as every answer shows it."""
+
+    session_id: UUID
+    status: str
+    query: str
+    current_directory: str | None
+    user_id: str | None
+    claude_process_id: str | None
+    metadata: dict[str, Any]
+    created_at: Instant
+    updated_at: Instant
+    last_activity: Instant
+    terminated_at: Instant | None
+    output_buffer_size: int
+    program: str
+    owner: str
+    exit_code: int | None
+    exit_signal: str | None
+    reason: str | None
+    reason_detail: str | None
+    error: str | None
+    output_bytes: int
+    last_seq: int
+    worker: str | None
+    task_id: str | None
+    started_at: Instant | None
+    expires_at: Instant | None
+    terminal: dict[str, Any] | None
+    attempt: int
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Show a row. What the client put into `env` is never shown."""
+        return cls(
+            session_id=session.id,
+            status=session.status,
+            query=session.query,
+            current_directory=session.current_directory,
+            user_id=session.user_id,
+            claude_process_id=None if session.pid is None else str(session.pid),
+            metadata=session.metadata_,
+            created_at=session.created_at,
+            updated_at=session.updated_at,
+            last_activity=session.last_activity_at,
+            terminated_at=session.ended_at,
+            output_buffer_size=session.output_bytes,
+            program=session.program,
+            owner=session.owner,
+            exit_code=session.exit_code,
+            exit_signal=session.exit_signal,
+            reason=session.reason,
+            reason_detail=session.reason_detail,
+            error=session.error,
+            output_bytes=session.output_bytes,
+            last_seq=session.last_seq,
+            worker=session.worker_name,
+            task_id=session.claim,
+            started_at=session.started_at,
+            expires_at=session.expires_at,
+            terminal=session.terminal,
+            attempt=session.attempt,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the members as they are written."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,142 @@
+"""Sessions: create, show, list, end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
+
+from flask import jsonify, url_for
+from pydantic import Field
+
+from app import directories, request_id, stopping
+from app.api.root import blueprint
+from app.api.schemas import Name, SessionRequest, SessionView
+from app.auth import current_caller, requires
+from app.bodies import read_body
+from app.keyring import Permission
+from app.origin import note, origin
+from app.queries import Query, read_query
+from app.web import current_web
+from core.errors import UnknownProgram
+from models import sessions
+from models.lifecycle import Status  # noqa: TC001  (pydantic reads the annotations)
+from models.sessions import Caps, NewSession, SessionQuery
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+    from core.settings import Settings
+    from models.tables import Session
+
+USER_TERMINATED = "User terminated"
+
+
+class Listing(Query):
+    """GET /sessions."""
+
+    user_id: Name | None = None
+    status: tuple[Status, ...] = ()
+    program: Name | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class Termination(Query):
+    """DELETE /sessions/{id}. `wait`: seconds."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=1000)] = USER_TERMINATED
+    wait: Annotated[float, Field(ge=0, le=25, allow_inf_nan=False)] = 10.0
+
+
+@blueprint.post("/sessions")
+@requires(Permission.WRITE)
+def create_session() -> ResponseReturnValue:
+    """Open a session: the row first, then the message that asks a worker to run it."""
+    web = current_web()
+    new = _spec(read_body(SessionRequest), web.settings)
+    at = web.clock.at()
+    with web.database.transaction() as tx:
+        session = sessions.open_session(tx, new, _caps(web.settings), at=at)
+        note(tx, "session.create", session.id, at=at, detail={"program": session.program})
+    web.doorbell.start(session, request_id=request_id.current())
+    location = url_for("api.show_session", session_id=session.id)
+    return SessionView.of(session).as_json(), 201, {"Location": location}
+
+
+@blueprint.get("/sessions/<session_id:session_id>")
+@requires(Permission.READ)
+def show_session(session_id: UUID) -> ResponseReturnValue:
+    """Show one session."""
+    with current_web().database.transaction() as tx:
+        session = sessions.visible(tx, session_id, current_caller().sees)
+    return SessionView.of(session).as_json()
+
+
+@blueprint.get("/sessions")
+@requires(Permission.READ)
+def list_sessions() -> ResponseReturnValue:
+    """List sessions, newest first."""
+    wanted = read_query(Listing)
+    query = SessionQuery(current_caller().sees, wanted.user_id, wanted.status, wanted.program, wanted.limit)
+    with current_web().database.transaction() as tx:
+        found = sessions.list_sessions(tx, query)
+    return jsonify([SessionView.of(session).as_json() for session in found])
+
+
+@blueprint.delete("/sessions/<session_id:session_id>")
+@requires(Permission.WRITE)
+def terminate_session(session_id: UUID) -> ResponseReturnValue:
+    """Ask for a session's end, and wait for it as long as the client wants to."""
+    web = current_web()
+    wanted = read_query(Termination)
+    at = web.clock.at()
+    with web.database.transaction() as tx:
+        sessions.visible(tx, session_id, current_caller().sees)
+        asked = stopping.ask(tx, session_id, wanted.reason, origin(), at=at)
+        note(tx, "session.terminate", session_id, at=at, detail={"reason": wanted.reason})
+    if asked.final_entries:
+        web.appender.end(session_id, asked.session.fence, asked.final_entries)
+    if asked.over:
+        return _terminated(asked.session), 200
+    web.doorbell.ring(asked.bell, request_id=request_id.current())
+    session = stopping.wait_for_end(web, session_id, wanted.wait)
+    return _terminated(session), 200 if session.ended_at else 202
+
+
+def _terminated(session: Session) -> dict[str, str | None]:
+    message = "Session terminated successfully" if session.ended_at else "Session termination requested"
+    return {
+        "message": message,
+        "session_id": str(session.id),
+        "reason": session.reason_detail or session.reason or session.stop_reason,
+    }
+
+
+def _spec(wanted: SessionRequest, settings: Settings) -> NewSession:
+    """Complete a request with the defaults, and refuse what this service does not offer."""
+    program = wanted.program or settings.default_program
+    if program not in settings.programs_enabled:
+        raise UnknownProgram(f"There is no program of that name here. Enabled: {', '.join(settings.programs_enabled)}.")
+    if wanted.current_directory is not None:
+        directories.check(wanted.current_directory, settings.session_roots)
+    minutes = wanted.timeout_minutes
+    caller = current_caller()
+    return NewSession(
+        owner=caller.owner,
+        created_by=caller.key_name,
+        program=program,
+        query=wanted.query,
+        timeout_seconds=settings.session_default_timeout_seconds if minutes is None else minutes * 60,
+        user_id=wanted.user_id,
+        requested_directory=wanted.current_directory,
+        metadata=wanted.metadata,
+        env=wanted.env,
+        request_id=request_id.current(),
+    )
+
+
+def _caps(settings: Settings) -> Caps:
+    return Caps(
+        total=settings.max_concurrent_sessions,
+        per_owner=settings.max_sessions_per_owner,
+        per_key=current_caller().max_sessions,
+    )

@@ -1,0 +1,112 @@
+"""Following a session over Server-Sent Events: whether, from where, and how a stream ends."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, cast
+from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
+
+import structlog
+from flask import Response, request
+
+from app.api.root import blueprint
+from app.auth import current_caller, requires
+from app.errors import INTERNAL
+from app.keyring import Permission
+from app.positions import start_of
+from app.queries import Query, read_query
+from app.web import current_web
+from core.errors import JelmoreError
+from models import sessions
+from streams import sse
+from streams.entries import EntryKind, timestamp_ms
+from streams.relay import Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from flask.typing import ResponseReturnValue
+
+    from app.web import Web
+
+log = structlog.get_logger(__name__)
+
+HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "Connection": "keep-alive",
+    # nginx would collect a stream until it is worth sending.
+    "X-Accel-Buffering": "no",
+}
+PIECE_BYTES: Final = 64 * 1024
+"""A socket's time-out is for one write: a slow reader gets it for each of these, not for a megabyte."""
+
+
+class Filter(Query):
+    """What of a stream is wanted."""
+
+    events: tuple[str, ...] = ()
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+
+    @property
+    def kinds(self) -> frozenset[EntryKind] | None:
+        """Return the kinds of entries wanted; None: all. Names stand between commas; an unknown one matches nothing."""
+        names = {name.strip() for names in self.events for name in names.split(",")}
+        return frozenset(kind for kind in EntryKind if kind in names) if self.events else None
+
+
+@blueprint.get("/sessions/<session_id:session_id>/stream")
+@requires(Permission.READ)
+def stream_session(session_id: UUID) -> ResponseReturnValue:
+    """Follow a session until after its end. No database connection is held meanwhile."""
+    web = current_web()
+    wanted = read_query(Filter)
+    with web.database.transaction() as tx:
+        session = sessions.visible(tx, session_id, current_caller().sees)
+    start = start_of(web.log, session, request.headers, request.args)
+    if start is None:
+        return Response(status=204)
+    if request.method == "HEAD":
+        return Response(headers=HEADERS)
+    wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
+    web.streams.take(session_id)
+    _limit_waiting(web)
+    response = Response(_events(web, session_id, wish), headers=HEADERS)
+    response.call_on_close(partial(web.streams.leave, session_id))
+    return response
+
+
+def _limit_waiting(web: Web) -> None:
+    """Close on a follower that takes no byte for long: without this it would hold its greenlet for ever."""
+    socket = request.environ.get("gunicorn.socket")
+    if socket is not None:
+        socket.settimeout(web.settings.follower_timeout_seconds)
+
+
+def _events(web: Web, session_id: UUID, wish: Wish) -> Iterator[bytes]:
+    """Yield the stream. Whatever happens inside is told inside: the status line is long gone."""
+    yield sse.connected(session_id, _at_ms(web))
+    try:
+        # Closed by us, at once: a follower that waits for the garbage collector still counts.
+        with closing(cast("Generator[bytes]", web.hub.follow(session_id, wish))) as chunks:
+            for chunk in chunks:
+                yield from _pieces(chunk)
+    except JelmoreError as fault:
+        log.warning("a stream cannot go on", session_id=str(session_id), error=fault.code)
+        yield sse.stream_error(fault.code, fault.detail, _at_ms(web))
+    except Exception:  # whatever it is, the reader is told and the log has it
+        log.exception("a stream met an error nobody foresaw", session_id=str(session_id))
+        yield sse.stream_error(JelmoreError.code, INTERNAL, _at_ms(web))
+
+
+def _pieces(chunk: bytes) -> Iterator[bytes]:
+    if len(chunk) <= PIECE_BYTES:
+        yield chunk
+        return
+    for start in range(0, len(chunk), PIECE_BYTES):
+        yield chunk[start : start + PIECE_BYTES]
+
+
+def _at_ms(web: Web) -> int:
+    return timestamp_ms(web.clock.at())

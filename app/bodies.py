@@ -1,0 +1,67 @@
+"""Reading a request's body: checked before a byte is read, bounded in time, then JSON, then the model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gevent
+from flask import request
+from pydantic import BaseModel, ValidationError
+
+from app.json_input import parse
+from app.process import is_patched
+from app.web import current_web
+from core.errors import BodyTooLarge, LengthRequired, MalformedBody, UnsupportedMediaType, ValidationFailed
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_body(model: type[Model]) -> Model:
+    """Return the request's JSON as a model. Raises the error that says what is wrong with it."""
+    return validated(model, parse(_body(current_web().settings)))
+
+
+def validated(model: type[Model], value: Any) -> Model:
+    """Return a value as a model. Raises ValidationFailed with every fault and none of the input."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as refused:
+        faults = refused.errors(include_url=False, include_input=False, include_context=False)
+        raise ValidationFailed(
+            errors=[
+                {
+                    "loc": list(fault["loc"]),
+                    "msg": fault["msg"].removeprefix("Value error, "),
+                    "type": fault["type"],
+                }
+                for fault in faults
+            ]
+        ) from None
+
+
+def _body(settings: Settings) -> bytes:
+    if "Transfer-Encoding" in request.headers:
+        # gunicorn cuts a chunked body off at a limit without a word.
+        raise LengthRequired
+    if (request.content_length or 0) > settings.max_body_bytes:
+        raise BodyTooLarge(f"The body is over {settings.max_body_bytes} bytes.")
+    if request.mimetype != "application/json" or _charset() != "utf-8":
+        raise UnsupportedMediaType
+    with _in_time(settings.body_timeout_seconds):
+        return request.get_data(cache=False)
+
+
+def _charset() -> str:
+    return request.mimetype_params.get("charset", "utf-8").lower()
+
+
+def _in_time(seconds: float) -> AbstractContextManager[Any]:
+    """Bound the time a body takes to arrive; a plain process, a test's, has no loop that could."""
+    if not is_patched():
+        return nullcontext()
+    timeout: AbstractContextManager[Any] = gevent.Timeout(seconds, MalformedBody("The body did not arrive in time."))
+    return timeout

@@ -1,0 +1,148 @@
+"""Looking at what a web process depends on: all at once, each for at most two seconds, none twice at the same time."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import gevent
+import structlog
+
+from app.process import is_patched
+from models import sessions, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gevent import Greenlet
+    from redis import Redis
+
+    from app.open_streams import OpenStreams
+    from core.clock import Clock
+    from core.settings import Settings
+    from models.database import Database
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 2.0
+NATS_PORT: Final = 4222
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How one part is. `status`: healthy, unhealthy, not_configured."""
+
+    status: str
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is missing."""
+        return self.status != "unhealthy"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as /health shows it."""
+        return {"status": self.status, "stats": self.stats} if self.stats else {"status": self.status}
+
+
+HEALTHY: Final = Finding("healthy")
+UNHEALTHY: Final = Finding("unhealthy")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is looked at."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    broker: Redis | None
+    streams: OpenStreams
+    clock: Clock
+
+
+class Checks:
+    """The looks of one process."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._running: dict[str, Greenlet[Finding]] = {}
+        self._looks: dict[str, Callable[[], Finding]] = {
+            "database": self._database,
+            "redis": self._redis,
+            "nats": self._nats,
+            "broker": self._broker,
+            "workers": self._workers,
+            "session_service": self._session_service,
+            "websocket_manager": self._websocket_manager,
+        }
+
+    def look(self, names: Iterable[str] = ()) -> dict[str, Finding]:
+        """Look at these parts, or at all of them."""
+        chosen = list(names) or list(self._looks)
+        if not is_patched():
+            return {name: self._guarded(name) for name in chosen}
+        looking = {name: self._begin(name) for name in chosen}
+        gevent.joinall(list(looking.values()), timeout=LOOK_SECONDS)
+        return {name: (greenlet.value or UNHEALTHY) for name, greenlet in looking.items()}
+
+    def _begin(self, name: str) -> Greenlet[Finding]:
+        """Look, or wait with those who look already: a server that is stopped must not gather a look for each probe."""
+        running = self._running.get(name)
+        if running is None or running.ready():
+            running = self._running[name] = gevent.spawn(self._guarded, name)
+        return running
+
+    def _guarded(self, name: str) -> Finding:
+        try:
+            return self._looks[name]()
+        except Exception as fault:  # noqa: BLE001  (whatever a part throws, it is not well)
+            log.debug("a part is not well", part=name, error=str(fault))
+            return UNHEALTHY
+
+    def _database(self) -> Finding:
+        with self._parts.database.transaction() as tx:
+            sessions.ping(tx)
+        return HEALTHY
+
+    def _redis(self) -> Finding:
+        self._parts.redis.ping()
+        return HEALTHY
+
+    def _broker(self) -> Finding:
+        if self._parts.broker is None:
+            return _reachable(self._parts.settings.celery_broker_url, 5672)
+        self._parts.broker.ping()
+        return HEALTHY
+
+    def _nats(self) -> Finding:
+        url = self._parts.settings.nats_url
+        return _reachable(url.split(",")[0], NATS_PORT) if url else Finding("not_configured")
+
+    def _workers(self) -> Finding:
+        settings = self._parts.settings
+        silent = timedelta(seconds=2 * (settings.lease_seconds + settings.lease_margin_seconds))
+        with self._parts.database.transaction() as tx:
+            # Without housekeeping nobody is declared lost: the time is looked at, too.
+            alive = [worker for worker in workers.alive(tx) if worker.seen_at > self._parts.clock.at() - silent]
+        stats = {"alive": len(alive), "slots": sum(worker.slots for worker in alive)}
+        return Finding("healthy" if alive else "unhealthy", stats)
+
+    def _session_service(self) -> Finding:
+        with self._parts.database.transaction() as tx:
+            live = sum(sessions.count_by_status(tx).values())
+        return Finding("healthy", {"active_sessions_count": live, "service_running": True})
+
+    def _websocket_manager(self) -> Finding:
+        streams = self._parts.streams
+        return Finding("healthy", {"total_connections": streams.total, "sessions_with_connections": streams.sessions})
+
+
+def _reachable(url: str, default_port: int) -> Finding:
+    """Whether somebody accepts connections there."""
+    parts = urlsplit(url if "://" in url else f"//{url}")
+    with socket.create_connection((parts.hostname or "localhost", parts.port or default_port), timeout=LOOK_SECONDS):
+        return HEALTHY

@@ -1,0 +1,27 @@
+"""Ids in paths."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from uuid import UUID
+
+from werkzeug.routing import BaseConverter
+
+CANONICAL: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+NOBODY: Final = UUID(int=0)
+
+
+class SessionIdConverter(BaseConverter):
+    """A session's id. A malformed one becomes the id that no session has.
+
+    So it is answered like any unknown id, by the same code and after the same look at the key, not as an unknown path.
+    """
+
+    def to_python(self, value: str) -> UUID:
+        """Return the id."""
+        return UUID(value) if CANONICAL.fullmatch(value) else NOBODY
+
+    def to_url(self, value: Any) -> str:
+        """Return the id's text."""
+        return str(value)

@@ -1,0 +1,79 @@
+"""Telling workers that there is something to do, after the commit. Nothing here can fail a request.
+
+What is told stands in PostgreSQL: housekeeping sends starts again, and holders look into their mailboxes by themselves.
+So a send that fails is counted, and a send that hangs is left behind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import gevent
+import redis
+import structlog
+from gevent.pool import Pool
+
+from app.process import is_patched
+from core import metrics
+from streams import keys
+from tasks.queue import LOOK, RUN, SEND_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from models.inputs import Bell
+    from models.tables import Session
+    from tasks.queue import TaskQueue
+
+log = structlog.get_logger(__name__)
+
+SENDING_AT_ONCE: Final = 64
+"""A stopped broker holds each send for seconds. Beyond this many, a new one would only wait behind them."""
+
+
+class Doorbell:
+    """Sends for the requests of one process."""
+
+    def __init__(self, queue: TaskQueue, client: redis.Redis) -> None:
+        self._queue = queue
+        self._client = client
+        self._sending = Pool(SENDING_AT_ONCE)
+
+    def start(self, session: Session, *, request_id: str) -> None:
+        """Ask for a worker for a new session; the request waits at most a second for the broker."""
+
+        def send() -> None:
+            if not self._queue.start(session.id, priority=session.priority, request_id=request_id):
+                metrics.SENDS_FAILED.labels(RUN).inc()
+
+        self._send(RUN, send, wait_seconds=SEND_SECONDS)
+
+    def ring(self, bell: Bell, *, request_id: str) -> None:
+        """Tell the holder to look: at once over its channel, and by a task in case that is not heard."""
+        if bell.incarnation is None:
+            return
+        self._publish(bell.incarnation, bell.session_id)
+
+        def send() -> None:
+            if not self._queue.bell(bell, request_id=request_id):
+                metrics.SENDS_FAILED.labels(LOOK).inc()
+
+        self._send(LOOK, send, wait_seconds=0)
+
+    def _publish(self, incarnation: UUID, session_id: UUID) -> None:
+        try:
+            self._client.publish(keys.holder(incarnation), str(session_id))
+        except redis.RedisError as fault:
+            metrics.REDIS_ERRORS.labels("doorbell").inc()
+            log.debug("doorbell not heard", session_id=str(session_id), error=str(fault))
+
+    def _send(self, task: str, send: Callable[[], None], *, wait_seconds: float) -> None:
+        if not is_patched():
+            send()
+        elif self._sending.full():
+            metrics.SENDS_FAILED.labels(task).inc()
+        else:
+            sending = self._sending.spawn(send)
+            if wait_seconds:
+                gevent.joinall([sending], timeout=wait_seconds)

@@ -1,0 +1,56 @@
+"""Putting the application together: what runs around every request, the blueprints, the error table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from app import access, errors, headers, health, request_id
+from app.api import blueprint
+from app.converters import SessionIdConverter
+from app.web import EXTENSION, open_web
+from core import logs
+from core.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.web import Web
+    from core.settings import Settings
+
+
+class Json(DefaultJSONProvider):
+    """JSON as the contract has it: members in our order, UTF-8, no blanks."""
+
+    sort_keys = False
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        """Return JSON; whatever orjson refuses (numbers beyond 64 bits that PostgreSQL made) the slow way."""
+        try:
+            return orjson.dumps(obj).decode()
+        except TypeError:
+            return super().dumps(obj, **options)
+
+
+def build(settings: Settings | None, world: Web | None) -> Flask:
+    """Return the application, its resources open."""
+    if world is None:
+        settings = settings or load_settings()
+        logs.configure("web", settings)
+        world = open_web(settings)
+    app = Flask("jelmore", static_folder=None)
+    app.json = Json(app)
+    app.extensions[EXTENSION] = world
+    # A path is right or it is unknown: no redirects that turn a POST into a GET.
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.url_map.converters["session_id"] = SessionIdConverter
+    request_id.install(app)
+    access.install(app)
+    headers.install(app)
+    errors.install(app)
+    app.register_blueprint(health.blueprint)
+    app.register_blueprint(blueprint, url_prefix=f"{world.settings.api_prefix}/v1")
+    return app

@@ -1,0 +1,45 @@
+"""Numbers that stand in PostgreSQL and are read when somebody scrapes: the same from every web process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import gevent
+import structlog
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from app.process import is_patched
+from core.errors import DatabaseUnavailable
+from models import backlog, sessions, workers
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+log = structlog.get_logger(__name__)
+
+SCRAPE_SECONDS: Final = 2.0
+
+
+def scrape(database: Database) -> bytes:
+    """Return the gauges as exposition text; nothing if PostgreSQL does not answer in time."""
+    if not is_patched():
+        return _scraped(database)
+    reading = gevent.spawn(_scraped, database)
+    reading.join(timeout=SCRAPE_SECONDS)
+    return reading.value or b""
+
+
+def _scraped(database: Database) -> bytes:
+    try:
+        with database.transaction() as tx:
+            live, waiting, alive = sessions.count_by_status(tx), backlog.length(tx), workers.alive(tx)
+    except DatabaseUnavailable as fault:
+        log.debug("gauges without PostgreSQL", error=str(fault))
+        return b""
+    registry = CollectorRegistry()
+    by_status = Gauge("jelmore_sessions", "Live sessions", ("program", "status"), registry=registry)
+    for (program, status), count in live.items():
+        by_status.labels(program, status).set(count)
+    Gauge("jelmore_sessions_waiting", "Sessions that wait for a slot", registry=registry).set(waiting)
+    Gauge("jelmore_workers_alive", "Workers that are alive", registry=registry).set(len(alive))
+    return generate_latest(registry)

@@ -1,0 +1,26 @@
+"""Headers that every answer carries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+ALWAYS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # Answers are one tenant's; no cache between us and it may keep them.
+    "Cache-Control": "no-store",
+}
+
+
+def install(app: Flask) -> None:
+    """Add what an answer does not say by itself."""
+
+    @app.after_request
+    def add(response: Response) -> Response:
+        for name, value in ALWAYS.items():
+            response.headers.setdefault(name, value)
+        return response

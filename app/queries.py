@@ -1,0 +1,41 @@
+"""Reading query parameters. Unknown ones are ignored; known ones are right or refused."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_origin
+
+from flask import request
+from pydantic import BaseModel, ConfigDict
+
+from app.bodies import validated
+from app.json_input import refuse_unstorable
+from core.errors import InvalidPosition, ValidationFailed
+
+
+class Query(BaseModel):
+    """A set of query parameters. A tuple takes a parameter that may stand several times."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+Model = TypeVar("Model", bound=Query)
+
+
+def read_query(model: type[Model]) -> Model:
+    """Return the request's parameters as a model. Raises ValidationFailed."""
+    given = {name: _given(name, field.annotation) for name, field in model.model_fields.items() if name in request.args}
+    refuse_unstorable(given)
+    return validated(model, given)
+
+
+def read_positions(model: type[Model]) -> Model:
+    """Return parameters that are places in a log. Raises InvalidPosition."""
+    try:
+        return read_query(model)
+    except ValidationFailed as refused:
+        fault = refused.errors[0]
+        raise InvalidPosition(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
+
+
+def _given(name: str, annotation: Any) -> str | list[str]:
+    return request.args.getlist(name) if get_origin(annotation) is tuple else request.args[name]

@@ -1,0 +1,99 @@
+"""What one web process holds: opened once by the process, handed down, never imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from flask import current_app
+from redis import Redis
+
+from app.checks import Checks, Parts
+from app.doorbell import Doorbell
+from app.keyring import Keyring
+from app.open_streams import OpenStreams
+from app.process import is_patched
+from core.clock import SystemClock
+from core.vital import watch_hub
+from models.database import Database
+from streams.appender import Appender
+from streams.doorbells import Doorbells
+from streams.log import Log
+from streams.redis import connect
+from streams.relay import Hub
+from tasks.queue import TaskQueue, make_app
+
+if TYPE_CHECKING:
+    from core.clock import Clock
+    from core.settings import Settings
+
+EXTENSION: Final = "jelmore"
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The resources of one web process."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    log: Log
+    hub: Hub
+    appender: Appender
+    doorbell: Doorbell
+    keyring: Keyring
+    streams: OpenStreams
+    checks: Checks
+    clock: Clock
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.redis.close()
+        self.database.close()
+
+
+def open_web(settings: Settings) -> Web:
+    """Open what a web process needs; nothing connects before the first request, but the relay, which listens at once."""
+    database = Database.open(settings, gevent=is_patched())
+    client = connect(settings)
+    log = Log(client, database)
+    hub = Hub(log, Doorbells(connect(settings, "pubsub")), settings)
+    if is_patched():  # a plain process, a test's, has no loop: it follows nothing that is still live
+        hub.open()
+        watch_hub()
+    streams, clock = OpenStreams(streams_cap(settings)), SystemClock()
+    return Web(
+        settings=settings,
+        database=database,
+        redis=client,
+        log=log,
+        hub=hub,
+        appender=Appender(client, settings),
+        doorbell=Doorbell(TaskQueue(make_app(settings)), client),
+        keyring=Keyring(settings.api_keys),
+        streams=streams,
+        checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
+        clock=clock,
+    )
+
+
+def _broker(settings: Settings, client: Redis) -> Redis | None:
+    """Return a client that can ask the broker whether it is there, if it is a Redis."""
+    if settings.celery_broker_url == settings.redis_url:
+        return client
+    if settings.celery_broker_url.startswith(("redis://", "rediss://", "unix://")):
+        return Redis.from_url(settings.celery_broker_url, socket_timeout=2, socket_connect_timeout=1, protocol=2)
+    return None
+
+
+def streams_cap(settings: Settings) -> int:
+    """Return how many streams this process takes.
+
+    A stream occupies one of gunicorn's `worker_connections`: the last fifth is kept for requests, health above all.
+    """
+    return min(settings.max_streams, max(1, settings.worker_connections * 4 // 5))
+
+
+def current_web() -> Web:
+    """Return the resources of the process that answers this request."""
+    return cast("Web", current_app.extensions[EXTENSION])
