@@ -90,7 +90,7 @@ class Settings(BaseModel):
     body_timeout_seconds: Seconds = 10.0  # for a whole body to arrive
     cors_origins: Words = ()  # default: every origin outside production, none in it
     trusted_proxy_hops: Annotated[int, Field(ge=0)] = 0
-    graceful_timeout_seconds: Seconds = 20.0  # for open requests when a web process leaves
+    graceful_timeout_seconds: Count = 20  # for open requests when a web process leaves
 
     # Servers.
     database_url: Annotated[str, AfterValidator(urls.database_url)] = "postgresql+psycopg2://localhost/jelmore"

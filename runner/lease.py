@@ -46,13 +46,14 @@ class Lease:
         self._settings = host.world.settings
         self._database = database
         self._unheld: set[tuple[UUID, int]] = set()
+        self._given_up = False
 
     def open(self) -> None:
         """Renew from here on."""
         spawn_vital("lease", self._keep_renewing)
 
     def _keep_renewing(self) -> None:
-        while True:
+        while not self._given_up:
             pause = self._settings.lease_renewal_seconds
             try:
                 self.renew()
@@ -62,12 +63,18 @@ class Lease:
                 pause = min(pause, 1.0)
             gevent.sleep(pause)
 
+    def give_up(self) -> None:
+        """Renew no more: this incarnation leaves, and nothing is held."""
+        self._given_up = True
+
     def renew(self) -> None:
         """Renew once, and settle what differs between PostgreSQL and this process."""
         before = list(self._host.sessions.values())  # what is claimed during the request is not in its answer
         deadline = boottime() + self._settings.lease_seconds
         with gevent.Timeout(RENEWAL_TIMEOUT_SECONDS), self._database.transaction() as tx:
             holdings = workers.renew(tx, self._host.world.incarnation)
+        if self._given_up:
+            return
         if holdings is None:
             self._leave_lost()
             return

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gevent.event import Event
 
     from runner.host import Host
+    from runner.lease import Lease
     from tasks.capacity import Capacity
     from tasks.queue import TaskQueue
 
@@ -40,8 +41,9 @@ SHUTDOWN = Stop(Reason.WORKER_SHUTDOWN, "the worker was asked to stop")
 class Runtime:
     """What one worker process holds."""
 
-    def __init__(self, host: Host, capacity: Capacity, queue: TaskQueue) -> None:
+    def __init__(self, host: Host, lease: Lease, capacity: Capacity, queue: TaskQueue) -> None:
         self.host = host
+        self.lease = lease
         self.capacity = capacity
         self.queue = queue
         self.draining = False
@@ -116,6 +118,7 @@ class Runtime:
             log.warning("could not note that this worker drains")
 
     def _leave(self) -> None:
+        self.lease.give_up()
         try:
             with self.host.world.database.transaction() as tx:
                 workers.leave(tx, self.host.world.incarnation)

@@ -68,7 +68,7 @@ def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
     spawn_vital("node sweep", keep_sweeping, world)
     spawn_vital("bells", listen, settings, world.incarnation, host.look)
     capacity = Capacity(settings.worker_slots, lambda: _nudge(node))
-    return Runtime(host, capacity, TaskQueue(app))
+    return Runtime(host, lease, capacity, TaskQueue(app))
 
 
 def _arrive(world: World, node: str) -> None:

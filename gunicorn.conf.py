@@ -1,0 +1,57 @@
+"""How gunicorn runs the web tier; it finds this file by itself. Nothing here may import what gevent must patch first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.settings import load_settings
+
+_settings = load_settings()
+
+bind = f"{_settings.api_host}:{_settings.listen_port}"
+worker_class = "gevent"
+workers = _settings.web_concurrency
+worker_connections = _settings.worker_connections
+# A recycled process would cut every stream it serves.
+max_requests = 0
+# Not for long requests, which may last for days: for a process whose loop stands still.
+timeout = 60
+graceful_timeout = _settings.graceful_timeout_seconds
+# Longer than a platform's router keeps its connections, which else meets one that was just closed.
+keepalive = 100
+# Since 25.1 gunicorn opens a control socket in the home directory, shared by every gunicorn of one user.
+control_socket_disable = True
+# The application writes one access line a request itself.
+accesslog = None
+forwarded_allow_ips = "127.0.0.1"
+
+
+def on_starting(_server: Any) -> None:
+    """Forget the numbers of a former run: they would be added to ours."""
+    if _settings.prometheus_multiproc_dir:
+        for left in Path(_settings.prometheus_multiproc_dir).glob("*.db"):
+            left.unlink(missing_ok=True)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Tell the streams to come again elsewhere as soon as this process is to leave.
+
+    gunicorn has no hook for it: its own graceful stop waits for the streams, and then cuts them without a word.
+    """
+    import gevent  # patched by now
+
+    def watch() -> None:
+        while worker.alive:
+            gevent.sleep(0.2)
+        worker.wsgi.extensions["jelmore"].hub.goodbye()
+
+    gevent.spawn(watch)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Take a gone process's gauges out of the sum."""
+    if _settings.prometheus_multiproc_dir:
+        from prometheus_client import multiprocess  # only here, in the master: a web process imports it after patching
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

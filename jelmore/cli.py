@@ -1,0 +1,37 @@
+"""The `jelmore` command."""
+
+from __future__ import annotations
+
+import click
+
+from core.errors import ConfigurationError
+from core.settings import environment
+from core.version import VERSION
+
+
+@click.group()
+@click.version_option(VERSION)
+def main() -> None:
+    """Sessions for interactive processes, behind an HTTP API."""
+
+
+@main.command()
+@click.option("--home", help="Directory for data and secrets (JELMORE_HOME, default .jelmore).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (PORT, default 8000 or a free one).")
+def up(home: str | None, port: int | None) -> None:
+    """Start Jelmore and every server it needs on this machine; Ctrl-C stops it all."""
+    from jelmore.children import Console  # the embedded servers are an extra
+    from jelmore.embedded import ServerFailed
+    from jelmore.home import CannotStart
+    from jelmore.up import Up
+
+    environ = environment()
+    if home:
+        environ["JELMORE_HOME"] = home
+    if port:
+        environ["PORT"] = str(port)
+        environ.setdefault("API_HOST", "127.0.0.1")
+    try:
+        Up(environ, Console()).run()
+    except (CannotStart, ServerFailed, ConfigurationError) as why:
+        raise click.ClickException(str(why)) from None
