@@ -97,5 +97,5 @@ class Doorbells:
         session_id = self._names.get(message["channel"])
         if session_id is None:
             return
-        seq, *rest = msgpack.unpackb(message["data"])
+        seq, *rest = msgpack.unpackb(message["data"], raw=True)  # Lua knows no difference between text and bytes
         on_bell(session_id, seq, rest[0] if rest else None)
