@@ -21,8 +21,12 @@ def check(wanted: str, roots: Sequence[Path]) -> None:
     if not holding:
         raise DirectoryNotAllowed
     # Where the root itself is not to be seen, sessions run on another machine.
-    if any(root.is_dir() for root in holding) and not real.is_dir():
+    if any(map(_is_directory, holding)) and not _is_directory(real):
         raise DirectoryNotAllowed("There is no such directory.")
+
+
+def _is_directory(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
 
 
 def _real(root: Path) -> Path:

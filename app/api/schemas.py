@@ -69,7 +69,7 @@ class Body(BaseModel):
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            return value
+            raise ValueError("Input should be a JSON object")  # noqa: TRY004  (pydantic's validators answer with it)
         optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
         return {name: member for name, member in value.items() if member is not None or name not in optional}
 
