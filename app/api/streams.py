@@ -66,14 +66,21 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
         session = sessions.visible(tx, session_id, current_caller().sees)
     start = start_of(web.log, session, request.headers, request.args)
     if start is None:
-        return Response(status=204)
+        return _nothing_follows()
     if request.method == "HEAD":
-        return Response(headers=HEADERS)
+        return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
     wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
     web.streams.take(session_id)
     _limit_waiting(web)
     response = Response(_events(web, session_id, wish), headers=HEADERS)
     response.call_on_close(partial(web.streams.leave, session_id))
+    return response
+
+
+def _nothing_follows() -> Response:
+    """Answer 204: it is what keeps an EventSource from coming again."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
     return response
 
 

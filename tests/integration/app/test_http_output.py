@@ -1,0 +1,98 @@
+"""GET output."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.app.holder import Holder
+    from tests.integration.app.serving import Api
+
+TEXT = {"Accept": "text/plain"}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_output_is_all_that_was_printed_and_says_whether_more_can_come(api: Api, holder: Holder, ended: bool) -> None:
+    session_id = api.create()
+    run = holder.run(session_id)
+    run.write(b"one\n")
+    run.write("zwö\n".encode())
+    if ended:
+        run.end()
+
+    page = api.get(f"/sessions/{session_id}/output").json()
+
+    assert page.pop("retrieved_at").endswith("Z")
+    assert page == {
+        "session_id": str(session_id),
+        "output": "one\nzwö\n",
+        "output_length": 9,
+        "offset": 0,
+        "next_offset": 9,
+        "complete": ended,
+        "status": "completed" if ended else "active",
+    }
+
+
+def test_a_session_that_has_not_started_has_printed_nothing(api: Api) -> None:
+    page = api.get(f"/sessions/{api.create()}/output").json()
+
+    assert (page["output"], page["output_length"], page["complete"]) == ("", 0, False)
+
+
+def test_pages_join_to_the_whole_and_cut_no_character(api: Api, holder: Holder) -> None:
+    session_id = api.create()
+    run = holder.run(session_id)
+    run.write("aä€😀".encode() * 50)
+    run.end()
+
+    offset, whole = 0, ""
+    for _ in range(1000):
+        page = api.get(f"/sessions/{session_id}/output?offset={offset}&limit=7").json()
+        assert page["offset"] == offset
+        assert page["output_length"] == page["next_offset"] - offset
+        whole, offset = whole + page["output"], page["next_offset"]
+        if page["complete"]:
+            break
+
+    assert whole == "aä€😀" * 50
+
+
+def test_a_page_smaller_than_a_character_still_gets_on(api: Api, holder: Holder) -> None:
+    session_id = api.create()
+    run = holder.run(session_id)
+    run.write("😀".encode())
+    run.end()
+
+    page = api.get(f"/sessions/{session_id}/output?limit=1").json()
+
+    assert (page["output"], page["next_offset"]) == ("\N{REPLACEMENT CHARACTER}", 1)
+
+
+def test_exact_bytes_come_as_base64_and_as_text(api: Api, holder: Holder) -> None:
+    session_id, printed = api.create(), bytes(range(256)) * 20
+    run = holder.run(session_id)
+    run.write(printed[:1000])
+    run.write(printed[1000:])
+    run.end()
+
+    page = api.get(f"/sessions/{session_id}/output?encoding=base64&offset=3&limit=5").json()
+    assert base64.b64decode(page["output_base64"]) == printed[3:8]
+    assert page["next_offset"] == 8
+    assert api.get(f"/sessions/{session_id}/output", headers=TEXT).content == printed
+    assert api.get(f"/sessions/{session_id}/output?offset=999", headers=TEXT).content == printed[999:]
+    assert api.get(f"/sessions/{session_id}/output?offset=999&limit=2", headers=TEXT).content == printed[999:1001]
+
+
+def test_a_place_behind_the_end_is_no_place(api: Api, holder: Holder) -> None:
+    session_id = api.create()
+    run = holder.run(session_id)
+    run.write(b"abc")
+    run.end()
+
+    assert api.get(f"/sessions/{session_id}/output?offset=3").json()["complete"] is True
+    answer = api.get(f"/sessions/{session_id}/output?offset=4")
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_POSITION")
