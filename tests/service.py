@@ -1,0 +1,335 @@
+"""A whole installation for tests: real servers, gunicorn, workers and beat, on free ports, with a home in a temporary directory.
+
+Times are a fifth of the real ones. Only its database and its processes' logs are looked at from inside; all else is HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid4
+
+import psycopg2
+import redis
+from psycopg2 import sql
+
+from core.settings import load_settings
+from jelmore.embedded import Valkey
+from jelmore.embedded.server import free_port
+from jelmore.processes import dies_with_parent
+from migrations.__main__ import upgrade
+from runner.marks import kill
+from tests.checks import eventually, marked
+from tests.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from jelmore.embedded import Postgres
+    from runner.marks import Found
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+READY_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 10.0
+
+ADMIN, ADA, ADA_READS, ADA_WRITES, BOB = "admin-key", "ada-key", "ada-reads", "ada-writes", "bob-key"
+KEYS: Final = {
+    ADMIN: {"permissions": ["admin"], "name": "admin"},
+    ADA: {"permissions": ["read", "write"], "name": "ada"},
+    ADA_READS: {"permissions": ["read"], "name": "ada-reads", "owner": "ada"},
+    ADA_WRITES: {"permissions": ["write"], "name": "ada-writes", "owner": "ada"},
+    BOB: {"permissions": ["read", "write"], "name": "bob"},
+}
+
+FAST_TIMES: Final = {
+    "LEASE_SECONDS": "3",
+    "LEASE_RENEWAL_SECONDS": "0.6",
+    "LEASE_MARGIN_SECONDS": "1",
+    "HOUSEKEEPING_INTERVAL_SECONDS": "1",
+    "RESEND_AFTER_SECONDS": "3",
+    "TERMINATE_GRACE_SECONDS": "1",
+    "WORKER_DRAIN_SECONDS": "4",
+    "WORKER_WATCHDOG_SECONDS": "8",
+    "SESSION_MONITORING_INTERVAL_SECONDS": "1",
+    "GRACEFUL_TIMEOUT_SECONDS": "2",
+}
+NO_RATE_LIMITS: Final = {
+    f"RATE_LIMIT_{rule}": "" for rule in ("GLOBAL", "AUTHENTICATION", "SESSION_CREATION", "STREAMING", "WEBSOCKET")
+}
+
+WEB: Final = ("gunicorn", "-k", "gevent", "-c", "gunicorn.conf.py", "--access-logfile", "/dev/null", "app:create_app()")
+WORKER: Final = ("tasks.worker",)
+BEAT: Final = ("tasks.beat",)
+FLOWER: Final = ("celery", "-A", "tasks.celery", "flower", "--address=127.0.0.1")
+
+
+@dataclass
+class Member:
+    """One process of the service, a process group of its own. Its output goes to a file that grows over restarts."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, if it does not run. From the main thread: it dies with the thread that started it."""
+        if self.alive:
+            return
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *self.command],
+                env=dict(self.env),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509  (main thread only)
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        """Signal the process alone, as `kill` does."""
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9 of the process and of what stands in its group: gunicorn's workers too, but no keeper."""
+        if self.alive:
+            os.killpg(self.pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(STOP_SECONDS)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait for its exit code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def stop(self) -> None:
+        """Ask it to leave; kill it if it does not."""
+        if self.alive:
+            os.killpg(self.pid, signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+        try:
+            if self.process is not None:
+                self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def said(self) -> str:
+        """Everything it has logged."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return its log's JSON lines."""
+        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{") and line.endswith("}")]
+
+    def memory_kib(self, what: str = "VmHWM") -> int:
+        """Return a line of /proc/<pid>/status: VmHWM is the most it ever had, VmRSS what it has."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1])
+        raise AssertionError(f"no {what}")
+
+
+@dataclass
+class Service:
+    """The processes of one installation. Nothing is started until `start`; `stop` ends all, whatever happened."""
+
+    home: Path
+    valkey: Valkey
+    database_url: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    workers: dict[str, Member] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.web = self._member("web", WEB, {})
+        self.beat = self._member("beat", BEAT, {})
+        self.flower: Member | None = None
+        self.admin = self.client(ADMIN)
+        self.ada = self.client(ADA)
+
+    def client(self, key: str | None) -> Client:
+        return Client(self.port, key)
+
+    def env(self) -> dict[str, str]:
+        """The environment of its processes, from nothing."""
+        here = os.path.dirname(sys.executable)  # noqa: PTH120  (as it was called, not what a link points to)
+        return {
+            "PATH": os.pathsep.join([here, os.defpath]),
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "API_HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "API_KEYS": json.dumps(KEYS),
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.valkey.url,
+            "JELMORE_HOME": str(self.home),
+            "SESSION_ROOTS": json.dumps([str(self.home)]),
+            "MAX_CONCURRENT_SESSIONS": "1000",
+            "LOG_FORMAT": "json",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **FAST_TIMES,
+            **NO_RATE_LIMITS,
+            **self.settings,
+        }
+
+    def _member(self, name: str, command: Sequence[str], more: Mapping[str, str]) -> Member:
+        return Member(name, command, self.env() | dict(more), self.home / f"{name}.log")
+
+    # Starting and stopping.
+
+    def worker(self, name: str = "one", **settings: str) -> Member:
+        """Start a worker of this name, or find it running."""
+        if name not in self.workers:
+            self.workers[name] = self._member(f"worker-{name}", WORKER, {"WORKER_NAME": name} | settings)
+        self.workers[name].start()
+        return self.workers[name]
+
+    def start(self, *workers: str) -> None:
+        """Start web, beat and these workers, and wait until they are of use."""
+        self.web.start()
+        self.beat.start()
+        for name in workers:
+            self.worker(name)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until the web tier answers and every worker that runs takes sessions."""
+        eventually(self.answers, READY_SECONDS)
+        for name, member in self.workers.items():
+            if member.alive:
+                eventually(partial(self.is_taking, name, member), READY_SECONDS)
+
+    def answers(self) -> bool:
+        """Whether the web tier is up; fails at once if it died."""
+        if not self.web.alive:
+            raise RuntimeError(f"the web tier ended at its start:\n{self.web.said()[-3000:]}")
+        try:
+            return self.client(None).request("GET", "/health/ready", timeout=3).status == 200
+        except OSError:
+            return False
+
+    def is_taking(self, name: str, member: Member) -> bool:
+        """Whether this process is a worker that has said hello and listens to its own queue."""
+        if not member.alive:
+            raise RuntimeError(f"worker {name} ended at its start:\n{member.said()[-3000:]}")
+        wanted = "SELECT node FROM workers WHERE name = %s AND pid = %s AND lost_at IS NULL"
+        nodes = [node for (node,) in self.rows(wanted, name, member.pid)]
+        return bool(nodes) and self.redis().exists("_kombu.binding.C.dq2") == 1 and self._is_consuming(nodes[0])
+
+    def _is_consuming(self, node: str) -> bool:
+        members: Any = self.redis().smembers("_kombu.binding.C.dq2")
+        return any(node.encode() in member for member in members)
+
+    def start_flower(self) -> int:
+        """Start Flower; return its port."""
+        port = free_port()
+        self.flower = self._member("flower", (*FLOWER, f"--port={port}"), {"FLOWER_UNAUTHENTICATED_API": "true"})
+        self.flower.start()
+        eventually(lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"), READY_SECONDS, every=0.2)
+        return port
+
+    def members(self) -> list[Member]:
+        """Every process that is or was part of it, workers first."""
+        rest = [self.web, self.beat, *([self.flower] if self.flower else [])]
+        return [*self.workers.values(), *rest]
+
+    def stop(self) -> None:
+        """End everything but the servers."""
+        for member in self.members():
+            if member.alive:
+                os.killpg(member.pid, signal.SIGCONT)
+                member.signal(signal.SIGTERM)
+        for member in self.members():
+            member.stop()
+
+    # Looking inside.
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask its database."""
+        connection = psycopg2.connect(self.database_url, connect_timeout=3)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(query, values)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def incarnations(self, name: str | None = None) -> list[UUID]:
+        """Every incarnation its workers (or the one of that name) ever had, oldest first."""
+        rows = self.rows("SELECT incarnation FROM workers WHERE %s IS NULL OR name = %s ORDER BY 1", name, name)
+        return [UUID(str(incarnation)) for (incarnation,) in rows]
+
+    def leftovers(self, name: str | None = None) -> list[Found]:
+        """Living processes of its sessions, or of those of one worker."""
+        return marked(self.incarnations(name))
+
+    def redis(self) -> redis.Redis:
+        """A client for its Valkey."""
+        return redis.Redis.from_url(self.valkey.url, protocol=2, socket_timeout=3)
+
+    def keeper_of(self, worker: Member) -> int:
+        """Return the pid of a worker's keeper."""
+        for child in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split():
+            if b"keeper.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        raise AssertionError("no keeper")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def migrated(postgres: Postgres, name: str) -> str:
+    """Create a database of that name with all tables in it; return its URL."""
+    connection = psycopg2.connect(postgres.url, connect_timeout=3)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    finally:
+        connection.close()
+    url = postgres.url_of(name)
+    upgrade(load_settings({"DATABASE_URL": url}).database_url)
+    return url
+
+
+@contextmanager
+def running(home: Path, postgres: Postgres, **settings: str) -> Iterator[Service]:
+    """A service with a Valkey and a database of its own, not started yet; all of it is gone afterwards."""
+    home.mkdir(parents=True, exist_ok=True)
+    valkey = Valkey(home / "servers", fast=True)
+    valkey.start()
+    service = Service(home, valkey, migrated(postgres, f"service_{uuid4().hex[:12]}"), settings)
+    try:
+        yield service
+    finally:
+        service.stop()
+        for left in service.leftovers():
+            kill(left)
+        valkey.stop()
