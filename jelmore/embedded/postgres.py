@@ -79,6 +79,10 @@ class Postgres(EmbeddedServer):
         settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return [self._program("postgres"), "-D", self._data_as_seen(), "-p", str(self.port), *settings]
 
+    def may_pass(self) -> bool:
+        """A killed predecessor is in the way until the system has cleared its process away."""
+        return "postmaster.pid" in self.said() and "already exists" in self.said()
+
     def process_options(self) -> dict[str, Any]:
         return {"cwd": self.data} | (self._account.options() if self._account else {})
 

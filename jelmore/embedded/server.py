@@ -67,6 +67,10 @@ class EmbeddedServer(ABC):
     def answers(self) -> bool:
         """Whether it serves us, with our password; ServerFailed if it never will."""
 
+    def may_pass(self) -> bool:
+        """Whether what ended it at its start goes away by waiting."""
+        return False
+
     def process_options(self) -> dict[str, Any]:
         return {"cwd": self.directory}
 
@@ -101,7 +105,10 @@ class EmbeddedServer(ABC):
         while not self.answers():
             if cancelled():
                 return
-            if self.exit_code() is not None:
+            if self.exit_code() is not None and self.may_pass():
+                time.sleep(0.3)
+                self.launch()
+            elif self.exit_code() is not None:
                 tries += 1
                 self._try_another_port(tries)
             if time.monotonic() > deadline:
