@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import gevent
 import redis
 import structlog
 from gevent.pool import Pool
@@ -19,15 +18,19 @@ from streams import keys
 from tasks.queue import LOOK, RUN, SEND_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from models.inputs import Bell
     from models.tables import Session
+    from streams.appender import Appender
+    from streams.entries import Entry
     from tasks.queue import TaskQueue
 
 log = structlog.get_logger(__name__)
 
+PUBLISH_SECONDS: Final = 0.25
+"""A message to Redis takes a fraction of a millisecond, or it is not worth waiting for."""
 SENDING_AT_ONCE: Final = 64
 """A stopped broker holds each send for seconds. Beyond this many, a new one would only wait behind them."""
 
@@ -35,13 +38,14 @@ SENDING_AT_ONCE: Final = 64
 class Doorbell:
     """Sends for the requests of one process."""
 
-    def __init__(self, queue: TaskQueue, client: redis.Redis) -> None:
+    def __init__(self, queue: TaskQueue, client: redis.Redis, appender: Appender) -> None:
         self._queue = queue
         self._client = client
+        self._appender = appender
         self._sending = Pool(SENDING_AT_ONCE)
 
     def start(self, session: Session, *, request_id: str) -> None:
-        """Ask for a worker for a new session; the request waits at most a second for the broker."""
+        """Ask for a worker for a new session."""
 
         def send() -> None:
             if not self._queue.start(session.id, priority=session.priority, request_id=request_id):
@@ -51,15 +55,22 @@ class Doorbell:
 
     def ring(self, bell: Bell, *, request_id: str) -> None:
         """Tell the holder to look: at once over its channel, and by a task in case that is not heard."""
-        if bell.incarnation is None:
+        incarnation = bell.incarnation
+        if incarnation is None:
             return
-        self._publish(bell.incarnation, bell.session_id)
 
         def send() -> None:
             if not self._queue.bell(bell, request_id=request_id):
                 metrics.SENDS_FAILED.labels(LOOK).inc()
 
+        self._send("publish", lambda: self._publish(incarnation, bell.session_id), wait_seconds=PUBLISH_SECONDS)
         self._send(LOOK, send, wait_seconds=0)
+
+    def end(self, session: Session, final_entries: Sequence[Entry]) -> None:
+        """Tell readers of the end of a session that nobody held."""
+        self._send(
+            "end", lambda: self._appender.end(session.id, session.fence, final_entries), wait_seconds=PUBLISH_SECONDS
+        )
 
     def _publish(self, incarnation: UUID, session_id: UUID) -> None:
         try:
@@ -68,12 +79,13 @@ class Doorbell:
             metrics.REDIS_ERRORS.labels("doorbell").inc()
             log.debug("doorbell not heard", session_id=str(session_id), error=str(fault))
 
-    def _send(self, task: str, send: Callable[[], None], *, wait_seconds: float) -> None:
+    def _send(self, what: str, send: Callable[[], None], *, wait_seconds: float) -> None:
+        """Send beside the request, which waits so long and no longer; in a plain process, a test's, it is sent here."""
         if not is_patched():
             send()
         elif self._sending.full():
-            metrics.SENDS_FAILED.labels(task).inc()
+            metrics.SENDS_FAILED.labels(what).inc()
         else:
             sending = self._sending.spawn(send)
             if wait_seconds:
-                gevent.joinall([sending], timeout=wait_seconds)
+                sending.join(timeout=wait_seconds)

@@ -39,7 +39,6 @@ class Web:
     redis: Redis
     log: Log
     hub: Hub
-    appender: Appender
     doorbell: Doorbell
     keyring: Keyring
     streams: OpenStreams
@@ -68,13 +67,23 @@ def open_web(settings: Settings) -> Web:
         redis=client,
         log=log,
         hub=hub,
-        appender=Appender(client, settings),
-        doorbell=Doorbell(TaskQueue(make_app(settings)), client),
+        doorbell=Doorbell(_queue(settings), client, Appender(client, settings)),
         keyring=Keyring(settings.api_keys),
         streams=streams,
         checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
         clock=clock,
     )
+
+
+def _queue(settings: Settings) -> TaskQueue:
+    """Return a sender without patience: by itself kombu tries for six seconds to reach a broker that refuses.
+
+    A connection that was lost in between is made anew all the same.
+    """
+    celery = make_app(settings)
+    patience = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+    celery.conf.broker_transport_options = {**celery.conf.broker_transport_options, **patience}
+    return TaskQueue(celery)
 
 
 def _broker(settings: Settings, client: Redis) -> Redis | None:

@@ -94,7 +94,7 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
         asked = stopping.ask(tx, session_id, wanted.reason, origin(), at=at)
         note(tx, "session.terminate", session_id, at=at, detail={"reason": wanted.reason})
     if asked.final_entries:
-        web.appender.end(session_id, asked.session.fence, asked.final_entries)
+        web.doorbell.end(asked.session, asked.final_entries)
     if asked.over:
         return _terminated(asked.session), 200
     web.doorbell.ring(asked.bell, request_id=request_id.current())

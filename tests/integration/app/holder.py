@@ -15,9 +15,9 @@ from models.events import Origin
 from models.lifecycle import Reason
 from models.segments import Stretch
 from streams import closing, keys
+from streams.appender import Appender, Batch
 from streams.closing import Tail
 from streams.entries import Entry, EntryKind, pack
-from streams.log import Batch
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,6 +34,7 @@ class Run:
     web: Web
     session_id: UUID
     fence: int
+    appender: Appender
     entries: list[Entry] = field(default_factory=list)
     printed: bytes = b""
 
@@ -44,7 +45,7 @@ class Run:
         self.entries.append(entry)
         self.printed += data
         batch = Batch(self.session_id, self.fence, [(entry.seq, pack(entry))], may_create=True)
-        assert self.web.appender.append([batch]) == [entry.seq]
+        assert self.appender.append([batch]) == [entry.seq]
 
     def end(self, reason: Reason = Reason.EXITED, *, exit_code: int | None = 0) -> None:
         """Let the program end, everything stored."""
@@ -55,7 +56,7 @@ class Run:
         with self.web.database.transaction() as tx:
             session = claims.held(tx, self.session_id, self.fence)
             final = closing.close(tx, session, Ending(reason, exit_code=exit_code), tail, ME, at=at)
-        self.web.appender.end(self.session_id, self.fence, final)
+        self.appender.end(self.session_id, self.fence, final)
 
 
 class Holder:
@@ -78,7 +79,7 @@ class Holder:
             session = claims.claim(tx, session_id, self.incarnation, "delivery")
             assert session is not None
             claims.started(tx, session_id, session.fence, Started(4711, "/"), ME, at=datetime.now(UTC))
-        return Run(self.web, session_id, session.fence)
+        return Run(self.web, session_id, session.fence, Appender(self.web.redis, self.web.settings))
 
     def hears(self) -> str | None:
         """Return the session the next bell names, if one rings within a second."""
