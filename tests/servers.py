@@ -1,0 +1,83 @@
+"""The servers tests run against: real ones, started once a run on free ports in a temporary directory, always stopped."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+from core.settings import load_settings
+from jelmore.embedded import Nats, Postgres, Valkey
+from migrations.__main__ import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from jelmore.embedded import EmbeddedServer
+
+TEMPLATE = "migrated"
+_numbers = itertools.count(1)
+
+
+def running(server: EmbeddedServer) -> Iterator[Any]:
+    """Start a server, hand it out, stop it whatever happened."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def servers_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def valkey(servers_home: Path) -> Iterator[Valkey]:
+    yield from running(Valkey(servers_home, fast=True))
+
+
+@pytest.fixture(scope="session")
+def nats(servers_home: Path) -> Iterator[Nats]:
+    yield from running(Nats(servers_home, fast=True))
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_home: Path) -> Iterator[Postgres]:
+    yield from running(Postgres(servers_home, fast=True))
+
+
+def on_server(postgres: Postgres, statement: sql.Composable) -> None:
+    """Execute a statement that no transaction can hold."""
+    connection = psycopg2.connect(postgres.url_of("postgres"))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: Postgres) -> Callable[[], str]:
+    """Return a maker of databases with the tables in them; cloning a migrated one takes 30 ms."""
+    on_server(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    upgrade(load_settings({"DATABASE_URL": postgres.url_of(TEMPLATE)}).database_url)
+
+    def make() -> str:
+        name = f"test_{next(_numbers)}"
+        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        on_server(postgres, clone)
+        return postgres.url_of(name)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def database_url(new_database: Callable[[], str]) -> str:
+    return new_database()
