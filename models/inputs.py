@@ -231,7 +231,7 @@ def fetch(tx: Transaction, incarnation: UUID, wants: Sequence[Want]) -> list[Mai
             row.input_seq,
             row.id,
             Kind(row.kind),
-            row.body,
+            bytes(row.body),
             row.detail or {},
             row.actor,
             row.request_id,
