@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from core.settings import environment, load_settings
 from sqlalchemy.exc import OperationalError
 
 from core.errors import ConfigurationError
+from core.settings import environment, load_settings
 
 
 def configuration(database_url: str) -> Config:

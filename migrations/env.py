@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from alembic import context
-from core.settings import load_settings
 from sqlalchemy import Connection, create_engine, text
 
+from core.settings import load_settings
 from models.tables import Base
 
 MIGRATION_LOCK = 0x6A656C6E  # two releases at once take turns
