@@ -61,7 +61,7 @@ def show_output(session_id: UUID) -> ResponseReturnValue:
 
 
 def _shown(piece: Slice, page: Page) -> dict[str, Any]:
-    data = piece.data if page.encoding == "base64" else _whole_characters(piece)
+    data = piece.data if page.encoding == "base64" else _whole_characters(piece, page.limit)
     content = (
         {"output_base64": base64.b64encode(data).decode()}
         if page.encoding == "base64"
@@ -76,17 +76,18 @@ def _shown(piece: Slice, page: Page) -> dict[str, Any]:
     }
 
 
-def _whole_characters(piece: Slice) -> bytes:
-    """Leave a character that the page's end cuts in two to the next page; but never leave a page empty for it."""
+def _whole_characters(piece: Slice, limit: int) -> bytes:
+    """Leave a character that a full page cuts in two to the next page; but never leave a page empty for it.
+
+    A piece of one at the end of what there is now is shown as it is: the worker has waited for the rest of it already.
+    """
     whole = len(piece.data) - utf8_tail(piece.data)
-    return piece.data if piece.complete or whole == 0 else piece.data[:whole]
+    return piece.data if len(piece.data) < limit or whole == 0 else piece.data[:whole]
 
 
 def _exact(web: Web, session_id: UUID, page: Page, piece: Slice) -> Iterator[bytes]:
     """Yield the exact bytes there are now, a page in memory at a time; `limit` is one only if the client says so."""
-    only_this = "limit" in page.model_fields_set
-    while piece.data:
-        yield piece.data
-        if only_this or piece.complete:
-            return
+    yield piece.data
+    while len(piece.data) == page.limit and "limit" not in page.model_fields_set:
         piece = output.read(web.log, session_id, piece.next_offset, page.limit)
+        yield piece.data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from jelmore.embedded import Valkey
+
 KEYS = {
     "root-key": {"permissions": ["admin"], "name": "root"},
     "ada-key": {"permissions": ["read", "write"], "name": "ada"},
@@ -27,12 +29,18 @@ KEYS = {
 
 
 @pytest.fixture(scope="session")
+def database_url(new_database: Callable[[], str]) -> str:
+    """One database for all of these tests: a web process is started for each."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("roots")
 
 
 @pytest.fixture
-def variables(database_url: str, valkey: Any, roots: Path) -> dict[str, str]:
+def variables(database_url: str, valkey: Valkey, roots: Path) -> dict[str, str]:
     return {
         "DATABASE_URL": database_url,
         "REDIS_URL": valkey.url,

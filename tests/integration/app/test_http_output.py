@@ -61,6 +61,15 @@ def test_pages_join_to_the_whole_and_cut_no_character(api: Api, holder: Holder) 
     assert whole == "aä€😀" * 50
 
 
+def test_the_beginning_of_a_character_at_the_end_is_not_held_back_for_ever(api: Api, holder: Holder) -> None:
+    session_id = api.create()
+    holder.run(session_id).write(b"caf\xc3")
+
+    page = api.get(f"/sessions/{session_id}/output").json()
+
+    assert (page["output"], page["next_offset"]) == ("caf\N{REPLACEMENT CHARACTER}", 4)
+
+
 def test_a_page_smaller_than_a_character_still_gets_on(api: Api, holder: Holder) -> None:
     session_id = api.create()
     run = holder.run(session_id)
