@@ -6,6 +6,7 @@ So a send that fails is counted, and a send that hangs is left behind.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 import redis
@@ -82,10 +83,19 @@ class Doorbell:
     def _send(self, what: str, send: Callable[[], None], *, wait_seconds: float) -> None:
         """Send beside the request, which waits so long and no longer; in a plain process, a test's, it is sent here."""
         if not is_patched():
-            send()
+            _quietly(what, send)
         elif self._sending.full():
             metrics.SENDS_FAILED.labels(what).inc()
         else:
-            sending = self._sending.spawn(send)
+            # With the request's context: a greenlet has none, and its log lines would not say for whom.
+            sending = self._sending.spawn(copy_context().run, _quietly, what, send)
             if wait_seconds:
                 sending.join(timeout=wait_seconds)
+
+
+def _quietly(what: str, send: Callable[[], None]) -> None:
+    try:
+        send()
+    except Exception:  # the commit is through: whatever this is, the request has succeeded
+        metrics.SENDS_FAILED.labels(what).inc()
+        log.exception("a send met an error nobody foresaw", what=what)

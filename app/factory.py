@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import access, errors, headers, health, request_id
 from app.api import blueprint
@@ -47,6 +48,8 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.url_map.converters["session_id"] = SessionIdConverter
+    if hops := world.settings.trusted_proxy_hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     request_id.install(app)
     access.install(app)
     headers.install(app)

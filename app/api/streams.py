@@ -73,8 +73,13 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
     web.streams.take(session_id)
     _limit_waiting(web)
     response = Response(_events(web, session_id, wish), headers=HEADERS)
-    response.call_on_close(partial(web.streams.leave, session_id))
+    response.call_on_close(partial(_left, web, session_id, web.clock.now()))
     return response
+
+
+def _left(web: Web, session_id: UUID, since: float) -> None:
+    web.streams.leave(session_id)
+    log.info("stream closed", session_id=str(session_id), seconds=round(web.clock.now() - since, 3))
 
 
 def _nothing_follows() -> Response:

@@ -95,7 +95,7 @@ def test_a_place_ahead_of_a_live_log_is_refused(gevent: Api, holder: Holder) -> 
 def test_over_the_cap_streams_are_refused_and_health_answers(
     variables: dict[str, str], gunicorns: Callable[[dict[str, str]], Gunicorn], holder: Holder
 ) -> None:
-    served = gunicorns({**variables, "MAX_STREAMS": "1"})
+    served = gunicorns({**variables, "MAX_STREAMS": "1", "FOLLOWER_TIMEOUT_SECONDS": "0.5"})
     with httpx2.Client(base_url=served.url) as client:
         api = Api(client)
         session_id = api.create()
@@ -106,6 +106,25 @@ def test_over_the_cap_streams_are_refused_and_health_answers(
             assert (answer.status_code, answer.json()["error_code"]) == (503, "TOO_MANY_STREAMS")
             assert int(answer.headers["Retry-After"]) > 0
             assert client.get("/health/ready").status_code == 200
+
+
+def test_a_reader_who_takes_no_byte_is_closed_on(
+    variables: dict[str, str], gunicorns: Callable[[dict[str, str]], Gunicorn], holder: Holder
+) -> None:
+    served = gunicorns({**variables, "MAX_STREAMS": "1", "FOLLOWER_TIMEOUT_SECONDS": "0.5"})
+    with httpx2.Client(base_url=served.url) as client, socket.socket() as connection:
+        api = Api(client)
+        session_id = api.create()
+        run = holder.run(session_id)
+        for _ in range(128):
+            run.write(b"x" * 64 * 1024)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", served.port))
+        head = f"GET /api/v1/sessions/{session_id}/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ada-key\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+        until(lambda: open_streams(api)["total_connections"] == 0)
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(

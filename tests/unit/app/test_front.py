@@ -6,9 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flask import request
+
+from app import create_app
+from app.web import open_web
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
+
+    from core.settings import Settings
 
 SOME_ID = "01a20876-96f3-7641-a7dd-835fac400188"
 JSON = {"Content-Type": "application/json"}
@@ -210,3 +216,16 @@ def test_invented_methods_do_not_grow_the_metrics(client: FlaskClient) -> None:
     client.open("/nothing", method="INVENTED")
 
     assert "INVENTED" not in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(("hops", "address"), [("0", "10.0.0.9"), ("1", "10.0.0.2"), ("2", "10.0.0.1")])
+def test_only_as_many_proxies_are_believed_as_there_are(settings: Settings, hops: str, address: str) -> None:
+    web = open_web(settings.model_copy(update={"trusted_proxy_hops": int(hops)}))
+    app = create_app(world=web)
+    app.add_url_rule("/who", view_func=lambda: str(request.remote_addr))
+
+    answer = app.test_client().get(
+        "/who", headers={"X-Forwarded-For": "10.0.0.1, 10.0.0.2"}, environ_base={"REMOTE_ADDR": "10.0.0.9"}
+    )
+
+    assert answer.text == address
