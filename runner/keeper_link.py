@@ -210,14 +210,21 @@ class KeeperLink:
     def _clear_up(self) -> None:
         """Whatever the dead keeper kept is this process's now, which is a subreaper: kill it, reap it, say so."""
         gevent.get_hub().threadpool.apply(marks.sweep, (lambda found: found.incarnation == self._incarnation_tag,))
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        self._reap()
         for waiting in list(self._spawns.values()):
             waiting.set_exception(SpawnFailed("the keeper died"))
         self._gone.set()
         if not self._closing:
             self._ears.lost()
+
+    def _reap(self) -> None:
+        """Reap the keeper, which may take a moment to be gone after its socket is, and what became ours with it."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        with suppress(ChildProcessError):
+            while time.monotonic() < deadline:
+                pid = os.waitpid(-1, os.WNOHANG)[0]
+                if pid == 0:  # children, but none that is gone yet
+                    gevent.sleep(0.005)
 
     def kill(self) -> None:
         """Kill the keeper itself: it does not do its work. `lost` follows."""

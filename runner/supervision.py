@@ -108,6 +108,8 @@ class Supervision:
         """When the next tick has something to do; None: never, until something happens."""
         self._stop: Stop | None = None
         self._exit = Exit(None, None)
+        self._listening = False
+        """Whether its pipes are read: before that nothing it printed is known, and no time runs out."""
         self._drained = False
         self._killing = False
 
@@ -117,7 +119,11 @@ class Supervision:
         return self.phase is Phase.OVER
 
     def started(self, now: float) -> list[Action]:
-        """The process runs. A stop that came before takes effect now."""
+        """The process runs, or has run: its exit may be told before its start. A stop that came before takes effect now."""
+        self._listening = True
+        if self.phase is not Phase.STARTING:
+            self.deadline = now + (self.rules.drain_seconds if self.phase is Phase.DRAINING else SWEEP_LIMIT_SECONDS)
+            return []
         self.phase = Phase.RUNNING
         if self.rules.run_seconds is not None:
             self.deadline = now + self.rules.run_seconds
@@ -186,7 +192,7 @@ class Supervision:
 
     def tick(self, now: float) -> list[Action]:
         """Time passed."""
-        if self.deadline is None or now < self.deadline:
+        if self.deadline is None or now < self.deadline or not self._listening:
             return []
         if self.phase is Phase.RUNNING:
             return self.stop(Stop(Reason.TIMEOUT, f"ran {self.rules.run_seconds:g} s"), now)

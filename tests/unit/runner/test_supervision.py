@@ -146,6 +146,14 @@ def test_an_exit_that_was_seen_survives_the_keeper(running: Supervision) -> None
     assert running.keeper_lost() == [Finish(Reason.EXIT_CODE, None, Exit(3, None))]
 
 
+def test_an_exit_that_is_told_before_the_start_loses_no_output(supervision: Supervision) -> None:
+    assert supervision.exited(ZERO, now=0) == [EndAll()]
+    assert supervision.emptied(now=0) == []
+    assert supervision.tick(now=100) == []
+    assert supervision.started(now=100) == []
+    assert supervision.drained() == [Finish(Reason.EXITED, None, ZERO)]
+
+
 def test_what_could_not_be_spawned_ends_at_once(supervision: Supervision) -> None:
     assert supervision.spawn_failed("no such file") == [
         Finish(Reason.SPAWN_FAILED, None, Exit(None, None), "no such file")
