@@ -126,6 +126,7 @@ class Runtime:
             log.warning("could not note that this worker left")
         self.host.keeper.close()
         log.info("drained")
+        self.capacity.hurry_consumer()
 
 
 def _leave_anyway() -> None:

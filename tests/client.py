@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 TIMEOUT_SECONDS: Final = 15.0
-STREAM_TIMEOUT_SECONDS: Final = 30.0
+STREAM_TIMEOUT_SECONDS: Final = 20.0
+STREAM_LIMIT_SECONDS: Final = 90.0
 READ_BYTES: Final = 64 * 1024
 AGAIN_SECONDS: Final = 0.05
 SESSIONS: Final = "/api/v1/sessions"
@@ -59,10 +60,11 @@ class Event:
 
 
 class Stream:
-    """An open stream; iterating yields its events until the service closes it."""
+    """An open stream; iterating yields its events until the service closes it, or fails: heartbeats are no news."""
 
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._connection = connection
+        self._give_up = time.monotonic() + STREAM_LIMIT_SECONDS
         self._response = response
         self.status = response.status
         self.headers: Message = response.headers
@@ -70,6 +72,7 @@ class Stream:
     def __iter__(self) -> Iterator[Event]:
         buffer = b""
         while chunk := self._response.read1(READ_BYTES):
+            assert time.monotonic() < self._give_up, f"no end of the stream within {STREAM_LIMIT_SECONDS:g} s"
             *blocks, buffer = (buffer + chunk).split(b"\n\n")
             for block in blocks:
                 event = _parse(block)

@@ -16,17 +16,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg2
 import redis
-from psycopg2 import sql
 
-from core.settings import load_settings
 from jelmore.embedded import Valkey
 from jelmore.embedded.server import free_port
 from jelmore.processes import dies_with_parent
-from migrations.__main__ import upgrade
 from runner.marks import kill
 from tests.checks import eventually, marked
 from tests.client import Client
@@ -34,7 +31,6 @@ from tests.client import Client
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from jelmore.embedded import Postgres
     from runner.marks import Found
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -305,27 +301,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-def migrated(postgres: Postgres, name: str) -> str:
-    """Create a database of that name with all tables in it; return its URL."""
-    connection = psycopg2.connect(postgres.url, connect_timeout=3)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    finally:
-        connection.close()
-    url = postgres.url_of(name)
-    upgrade(load_settings({"DATABASE_URL": url}).database_url)
-    return url
-
-
 @contextmanager
-def running(home: Path, postgres: Postgres, **settings: str) -> Iterator[Service]:
-    """A service with a Valkey and a database of its own, not started yet; all of it is gone afterwards."""
+def installed(home: Path, database_url: str, **settings: str) -> Iterator[Service]:
+    """A service with a Valkey of its own, not started yet; all of it is gone afterwards."""
     home.mkdir(parents=True, exist_ok=True)
     valkey = Valkey(home / "servers", fast=True)
     valkey.start()
-    service = Service(home, valkey, migrated(postgres, f"service_{uuid4().hex[:12]}"), settings)
+    service = Service(home, valkey, database_url, settings)
     try:
         yield service
     finally:

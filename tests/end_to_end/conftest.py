@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service import running
+from tests.service import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from jelmore.embedded import Postgres
     from tests.client import Client
     from tests.service import Service
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("service"), postgres, WORKER_SLOTS="16") as started:
+def service(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Service]:
+    with installed(tmp_path_factory.mktemp("service"), new_database(), WORKER_SLOTS="16") as started:
         started.start("one")
         started.ada.events(started.ada.create("true"))  # the first session of a process pays for its connections
         yield started

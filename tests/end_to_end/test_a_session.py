@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_stream_begins_with_connected_and_ends_with_terminated(streamed: tuple
 def test_output_arrives_while_the_program_runs(streamed: tuple[str, list[Event]]) -> None:
     events = streamed[1]
     outputs = [event for event in events if event.event == "output"]
-    pauses = [later.at - earlier.at for earlier, later in zip(outputs, outputs[1:], strict=False)]
+    pauses = [later.at - earlier.at for earlier, later in pairwise(outputs)]
 
     assert all(pause > 0.1 for pause in pauses), pauses
     assert events[-1].at - outputs[0].at > 0.4
