@@ -121,6 +121,8 @@ class Supervision:
     def started(self, now: float) -> list[Action]:
         """The process runs, or has run: its exit may be told before its start. A stop that came before takes effect now."""
         self._listening = True
+        if self.phase is Phase.OVER:
+            return []
         if self.phase is not Phase.STARTING:
             self.deadline = now + (self.rules.drain_seconds if self.phase is Phase.DRAINING else SWEEP_LIMIT_SECONDS)
             return []
@@ -131,6 +133,8 @@ class Supervision:
 
     def spawn_failed(self, error: str) -> list[Action]:
         """There is no process and there never was."""
+        if self.phase is Phase.OVER:  # the keeper was lost, and with it the spawn
+            return []
         self.phase = Phase.OVER
         stop = self._stop or Stop(Reason.SPAWN_FAILED)
         return [Finish(stop.reason, stop.detail, self._exit, error)]
