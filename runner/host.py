@@ -15,17 +15,14 @@ from gevent.event import Event
 from core import metrics
 from core.errors import DatabaseUnavailable, Fenced, SpawnFailed
 from core.vital import spawn_vital
-from models import claims, inputs, sessions
-from models.endings import Ending
+from models import claims, sessions
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
-from runner import launch
+from runner import finishing, launch
 from runner.keeper_link import Ears, KeeperLink
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
 from runner.supervision import Exit, Finish, Stop
-from streams import closing
-from streams.closing import Tail
 from streams.journal import Journal
 from streams.writer import Writer
 
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     from models.inputs import Delivery
     from models.tables import Session
     from runner.world import World
-    from streams.entries import Entry
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -242,33 +238,11 @@ class Host:
         while (chore := self._chores.get(live.id)) and not chore.ready():
             chore.join()
         self.writer.drain_for_end(live.id)
-        ended = self._insist(live, lambda tx: self._write_end(tx, live, how))
+        reports = self.mailroom.take_reports(live.id)
+        ended = self._insist(live, lambda tx: finishing.write_end(tx, live, how, reports, at=self.clock.at()))
         if ended:
-            self._tell_readers(live, ended)
+            finishing.tell(self.world.appender, live, ended)
         self._forget(live)
-
-    def _write_end(self, tx: Transaction, live: LiveSession, how: Finish) -> list[Entry]:
-        session = claims.held(tx, live.id, live.identity.fence)
-        if session.status in FINAL:  # our own end, whose reply was lost
-            return []
-        inputs.report(tx, self.mailroom.take_reports(live.id))
-        journal = live.journal
-        tail = Tail(journal.seq, journal.offset, journal.sha256, journal.unstored())
-        ending = Ending(how.reason, how.detail, how.error, how.exit.code, how.exit.signal)
-        return closing.close(tx, session, ending, tail, live.identity.origin, at=self.clock.at())
-
-    def _tell_readers(self, live: LiveSession, entries: list[Entry]) -> None:
-        """Say it in Redis too. A failure costs the readers a second: they find the end in PostgreSQL."""
-        self.world.appender.end(live.id, live.identity.fence, entries)
-        reason = entries[-1].fields["reason"]
-        log.info(
-            "session ended",
-            session_id=str(live.id),
-            reason=reason,
-            exit_code=entries[-1].fields["exit_code"],
-            request_id=live.identity.origin.request_id,
-        )
-        metrics.SESSIONS_ENDED.labels(entries[-1].fields["status"], reason).inc()
 
     def _forget(self, live: LiveSession) -> None:
         """Let go of a session that is over, or not ours any more."""

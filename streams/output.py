@@ -36,13 +36,16 @@ class Slice:
         return self.offset + len(self.data)
 
 
-def read(log: Log, session_id: UUID, offset: int, limit: int) -> Slice:
-    """Return at most `limit` bytes of output from `offset` on: all there is now. Raises DatabaseUnavailable."""
+def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = False) -> Slice:
+    """Return at most `limit` bytes of output from `offset` on: all there is now. Raises DatabaseUnavailable.
+
+    `ended`: the caller knows that the session's end is written; Redis need not be asked.
+    """
     seq = _seq_before(log, session_id, offset)
     pieces: list[bytes] = []
     size = 0
     while True:
-        reading = log.read(session_id, seq)
+        reading = log.read(session_id, seq, ended=ended)
         for entry in reading.entries:
             seq = entry.seq
             if entry.is_output and entry.end_offset > offset:

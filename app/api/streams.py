@@ -21,7 +21,7 @@ from core.errors import JelmoreError
 from models import sessions
 from streams import sse
 from streams.entries import EntryKind, timestamp_ms
-from streams.relay import Wish
+from streams.ring import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
