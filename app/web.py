@@ -21,7 +21,7 @@ from streams.doorbells import Doorbells
 from streams.log import Log
 from streams.redis import connect
 from streams.relay import Hub
-from tasks.queue import TaskQueue, make_app
+from tasks.queue import sender
 
 if TYPE_CHECKING:
     from core.clock import Clock
@@ -67,23 +67,12 @@ def open_web(settings: Settings) -> Web:
         redis=client,
         log=log,
         hub=hub,
-        doorbell=Doorbell(_queue(settings), client, Appender(client, settings)),
+        doorbell=Doorbell(sender(settings), client, Appender(client, settings)),
         keyring=Keyring(settings.api_keys),
         streams=streams,
         checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
         clock=clock,
     )
-
-
-def _queue(settings: Settings) -> TaskQueue:
-    """Return a sender without patience: by itself kombu tries for six seconds to reach a broker that refuses.
-
-    A connection that was lost in between is made anew all the same.
-    """
-    celery = make_app(settings)
-    patience = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-    celery.conf.broker_transport_options = {**celery.conf.broker_transport_options, **patience}
-    return TaskQueue(celery)
 
 
 def _broker(settings: Settings, client: Redis) -> Redis | None:

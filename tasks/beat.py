@@ -21,9 +21,8 @@ from core.settings import Settings, load_settings
 from models.database import Database
 from streams.appender import Appender
 from streams.redis import connect
-from tasks.celery import app
 from tasks.housekeeping import Housekeeper, Means
-from tasks.queue import TaskQueue
+from tasks.queue import sender
 from tasks.takeover import Salvage
 
 log = structlog.get_logger(__name__)
@@ -37,7 +36,7 @@ def open_housekeeper(settings: Settings) -> Housekeeper:
             settings=settings,
             database=database,
             salvage=Salvage(database, Appender(connect(settings), settings)),
-            queue=TaskQueue(app),
+            queue=sender(settings),
             broker=_broker(settings),
             clock=SystemClock(),
         )

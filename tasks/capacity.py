@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Capacity:
     """Counts slots. `wake` sends the no-op."""
 
-    def __init__(self, slots: int, wake: Callable[[], None]) -> None:
+    def __init__(self, slots: int, wake: Callable[[], object]) -> None:
         self._slots = slots
         self._wake = wake
         self._used = 0

@@ -83,11 +83,23 @@ def configured(settings: Settings) -> dict[str, Any]:
     }
 
 
-def make_app(settings: Settings) -> Celery:
-    """Return a Celery application; nothing connects yet."""
-    made = Celery("jelmore", set_as_current=True)
+def make_app(settings: Settings, *, current: bool = True) -> Celery:
+    """Return a Celery application; nothing connects yet. `current`: it is the one this process is about."""
+    made = Celery("jelmore", set_as_current=current)
     made.conf.update(configured(settings))
     return made
+
+
+def sender(settings: Settings) -> TaskQueue:
+    """Return what sends without patience: by itself kombu tries for six seconds to reach a broker that refuses.
+
+    An application of its own, because a worker that consumes must be patient. A connection that was lost in between is
+    made anew all the same.
+    """
+    app = make_app(settings, current=False)
+    patience = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **patience}
+    return TaskQueue(app)
 
 
 def direct_queue(node: str) -> KombuQueue:
@@ -129,11 +141,15 @@ class TaskQueue:
         queue = direct_queue(bell.node)
         return self._send(LOOK, bell.session_id, request_id, queue=queue, expires=BELL_EXPIRES_SECONDS)
 
-    def _send(self, name: str, session_id: UUID, request_id: str | None, **options: Any) -> bool:
+    def nudge(self, node: str) -> bool:
+        """Wake a worker's consumer from its wait for messages."""
+        return self._send(NUDGE, None, None, queue=direct_queue(node), expires=BELL_EXPIRES_SECONDS)
+
+    def _send(self, name: str, session_id: UUID | None, request_id: str | None, **options: Any) -> bool:
         try:
             self.app.send_task(
                 name,
-                args=(str(session_id),),
+                args=(str(session_id),) if session_id else (),
                 task_id=str(uuid7()),
                 headers={"request_id": request_id},
                 retry=False,

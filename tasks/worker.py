@@ -16,12 +16,10 @@ import resource
 import socket
 import sys
 import warnings
-from contextlib import suppress
 
 from celery import signals
 from celery.__main__ import main as celery
 from celery.exceptions import SecurityWarning
-from kombu.exceptions import OperationalError as BrokerUnavailable
 import gevent
 import structlog
 
@@ -43,8 +41,7 @@ from runner.world import World
 from streams.appender import Appender
 from streams.redis import connect
 from tasks.capacity import Capacity
-from tasks.celery import app
-from tasks.queue import CONTROL, NUDGE, RUN, SESSIONS, TaskQueue, direct_queue
+from tasks.queue import CONTROL, RUN, SESSIONS, sender
 from tasks.runtime import Runtime, install
 
 log = structlog.get_logger(__name__)
@@ -67,8 +64,10 @@ def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
     lease.open()
     spawn_vital("node sweep", keep_sweeping, world)
     spawn_vital("bells", listen, settings, world.incarnation, host.look)
-    capacity = Capacity(settings.worker_slots, lambda: _nudge(node))
-    return Runtime(host, lease, capacity, TaskQueue(app))
+    queue = sender(settings)
+    # If the broker is away, so is the consumer, and finds its queue added when it is back.
+    capacity = Capacity(settings.worker_slots, lambda: queue.nudge(node))
+    return Runtime(host, lease, capacity, queue)
 
 
 def _arrive(world: World, node: str) -> None:
@@ -83,12 +82,6 @@ def _arrive(world: World, node: str) -> None:
     )
     with world.database.transaction() as tx:
         workers.arrive(tx, arrival, at=world.clock.at())
-
-
-def _nudge(node: str) -> None:
-    """Wake the consumer. If the broker is away, so is the consumer, and finds the queue added when it is back."""
-    with suppress(BrokerUnavailable, OSError):
-        app.send_task(NUDGE, queue=direct_queue(node), expires=30, retry=False, ignore_result=True)  # type: ignore[arg-type]
 
 
 def connect_signals(runtime: Runtime) -> None:

@@ -49,7 +49,7 @@ def show_output(session_id: UUID) -> ResponseReturnValue:
         session = sessions.visible(tx, session_id, current_caller().sees)
     if session.ended_at and page.offset > session.output_bytes:
         raise InvalidPosition
-    piece = output.read(web.log, session_id, page.offset, page.limit)
+    piece = output.read(web.log, session_id, page.offset, page.limit, ended=session.ended_at is not None)
     if request.accept_mimetypes.best_match(("application/json", "text/plain")) == "text/plain":
         return Response(_exact(web, session_id, page, piece), mimetype="text/plain")
     return {
