@@ -8,13 +8,12 @@ Longer than other modules because it is one list: everything that can be set, wi
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,46 +24,37 @@ from pydantic import (
 )
 
 from core import urls
-from core.api_keys import ApiKey, check_for_production, parse_api_keys
+from core.api_keys import ApiKey, parse_api_keys, production_faults
+from core.env_values import (
+    KIB,
+    MIB,
+    BrokerUrl,
+    Bytes,
+    Count,
+    DatabaseUrl,
+    Level,
+    Logins,
+    NatsUrl,
+    Networks,
+    Origins,
+    Port,
+    RateLimit,
+    RedisUrl,
+    Roots,
+    Seconds,
+    Words,
+)
 from core.errors import ConfigurationError
+from core.rates import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-KIB, MIB = 1024, 1024 * 1024
-BUILT_IN_PROGRAMS = ("shell", "echo", "cat")
-PRODUCTION_PROGRAMS = ("echo", "cat")
-
-
-def _listed(value: Any) -> Any:
-    """Take a JSON list, or words separated by commas."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError("is not a JSON list") from None
-    return [word.strip() for word in value.split(",") if word.strip()]
-
-
-def _rate(value: Any) -> Any:
-    """Take "20/minute": a count and second, minute, hour or day; empty switches the rule off."""
-    if value is None:
-        return None
-    count, _, unit = str(value).partition("/")
-    if not count.isdigit() or int(count) < 1 or unit not in ("second", "minute", "hour", "day"):
-        raise ValueError("is not of the form 20/minute (second, minute, hour or day)")
-    return str(value)
-
-
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_listed)]
-Rate = Annotated[str | None, BeforeValidator(_rate)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Bytes = Annotated[int, Field(ge=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+BUILT_IN_PROGRAMS: Final = ("shell", "echo", "cat")
+PRODUCTION_PROGRAMS: Final = ("echo", "cat")
+REDIS_VARIABLES: Final = ("REDIS_TLS_URL", "REDIS_URL", "REDISCLOUD_URL")
+"""Platforms that set the first one set the second as well, to an address without TLS."""
+LIBRARYS_SUBJECT: Final = re.compile(r"^(Input|String|Value) (?=should|is )")
 
 
 class Settings(BaseModel):
@@ -75,9 +65,9 @@ class Settings(BaseModel):
     # What this is, and where.
     jelmore_env: Literal["development", "production"] = "development"
     jelmore_home: Path = Path(".jelmore")  # data of `jelmore up`, workspaces of sessions
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_level: Level = "INFO"
     log_format: Literal["auto", "json", "pretty"] = "auto"  # auto: pretty on a terminal
-    log_file: Path | None = None  # beside standard output
+    log_file: Path | None = None  # beside standard output, always as JSON
 
     # The web tier.
     api_host: str = "0.0.0.0"
@@ -88,18 +78,21 @@ class Settings(BaseModel):
     worker_connections: Count = 1000  # requests at once in one web process
     max_body_bytes: Bytes = MIB
     body_timeout_seconds: Seconds = 10.0  # for a whole body to arrive
-    cors_origins: Words = ()  # default: every origin outside production, none in it
+    cors_origins: Origins = ()  # default: every origin outside production, none in it
     trusted_proxy_hops: Annotated[int, Field(ge=0)] = 0
     graceful_timeout_seconds: Count = 20  # for open requests when a web process leaves
 
     # Servers.
-    database_url: Annotated[str, AfterValidator(urls.database_url)] = "postgresql+psycopg2://localhost/jelmore"
+    database_url: DatabaseUrl = "postgresql+psycopg2://localhost/jelmore"
     database_pool_size: Count = 10
     database_max_overflow: Annotated[int, Field(ge=0)] = 20
     database_statement_timeout_seconds: Seconds = 10.0
-    redis_url: Annotated[str, AfterValidator(urls.redis_url)] = "redis://localhost:6379/0"
-    celery_broker_url: Annotated[str, AfterValidator(urls.broker_url)] = ""  # default: REDIS_URL
-    nats_url: str | None = None  # one server or several, separated by commas; unset: events are not mirrored
+    redis_ssl_cert_reqs: Literal["none", "optional", "required"] = (
+        "none"  # for rediss://; platforms sign theirs themselves
+    )
+    redis_url: RedisUrl = "redis://localhost:6379/0"  # REDIS_TLS_URL beats it; without both: REDISCLOUD_URL
+    celery_broker_url: BrokerUrl = ""  # default: REDIS_URL
+    nats_url: NatsUrl | None = None  # one server or several, separated by commas; unset: events are not mirrored
     nats_subject_prefix: str = "jelmore"
     nats_stream_max_age_seconds: Seconds = 7 * 86400
     nats_stream_max_bytes: Bytes | None = None
@@ -110,21 +103,22 @@ class Settings(BaseModel):
 
     # Keys and limits.
     api_keys: Annotated[tuple[InstanceOf[ApiKey], ...], BeforeValidator(parse_api_keys)] = ()
-    rate_limit_global: Rate = "1000/hour"
-    rate_limit_authentication: Rate = "10/minute"
-    rate_limit_session_creation: Rate = "20/minute"
-    rate_limit_streaming: Rate = "5/minute"
-    rate_limit_websocket: Rate = "10/minute"
+    # Unlike elsewhere, an empty rate is not "not set": it switches the rule off.
+    rate_limit_global: RateLimit = Rate(1000, "hour")
+    rate_limit_authentication: RateLimit = Rate(10, "minute")  # failed attempts of one address
+    rate_limit_session_creation: RateLimit = Rate(20, "minute")
+    rate_limit_streaming: RateLimit = Rate(5, "minute")
+    rate_limit_websocket: RateLimit = Rate(10, "minute")
     max_streams: Count = 4000  # in one web process
     max_streams_per_key: Count | None = None
-    max_concurrent_sessions: Count = 100
-    max_sessions_per_owner: Count | None = None
+    max_concurrent_sessions: Count = 100  # not ended ones, waiting ones too
+    max_sessions_per_owner: Count | None = None  # not ended ones, as above
 
     # Sessions.
     default_program: str = "shell"
     programs_enabled: Words = ()  # default: all built-in ones; in production without shell
-    jelmore_programs: str | None = None  # TOML file or JSON of configured programs
-    session_roots: Paths = ()  # where current_directory may be
+    jelmore_programs: Annotated[str | None, Field(repr=False)] = None  # TOML file or JSON of configured programs
+    session_roots: Roots = ()  # where current_directory may be; absolute paths
     session_default_timeout_seconds: Count = 3600
     session_cleanup_interval_seconds: Seconds = 300
     session_monitoring_interval_seconds: Seconds = 30
@@ -177,18 +171,20 @@ class Settings(BaseModel):
     retention_workspaces_seconds: Seconds = 7 * 86400
 
     # Webhooks.
-    webhook_allow_private: Words = ()  # networks that deliveries may reach though they are private
+    webhook_allow_private: Networks = ()  # networks that deliveries may reach though they are private
     webhook_timeout_seconds: Seconds = 10.0
 
     # Claude Code.
     claude_bin: Path | None = None
 
     # Flower and watching.
+    flower_address: str = "0.0.0.0"  # where it listens
     flower_port: Port | None = None
-    flower_basic_auth: Words = ()
-    flower_url: str | None = None
-    prometheus_multiproc_dir: Path | None = None
-    metrics_port: Port | None = None
+    flower_basic_auth: Annotated[Logins, Field(repr=False)] = ()  # user:password
+    flower_url_prefix: str | None = None
+    flower_url: str | None = None  # where people reach it; sessions link to it
+    prometheus_multiproc_dir: Path | None = None  # where web processes share their numbers
+    metrics_port: Port | None = None  # of workers, beat and mirror
     sentry_dsn: str | None = None
 
     @model_validator(mode="before")
@@ -196,29 +192,16 @@ class Settings(BaseModel):
     def _follow_defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Fill in defaults that depend on other variables."""
         filled = dict(given)
-        filled.setdefault("redis_url", given.get("redis_tls_url") or given.get("rediscloud_url") or cls._redis())
-        filled.setdefault("celery_broker_url", filled["redis_url"])
+        filled.setdefault("celery_broker_url", given.get("redis_url", cls.model_fields["redis_url"].default))
         production = given.get("jelmore_env") == "production"
         filled.setdefault("cors_origins", () if production else ("*",))
         filled.setdefault("programs_enabled", PRODUCTION_PROGRAMS if production else BUILT_IN_PROGRAMS)
         return filled
 
-    @classmethod
-    def _redis(cls) -> Any:
-        return cls.model_fields["redis_url"].default
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Settings:
-        if self.lease_renewal_seconds * 2 > self.lease_seconds:
-            raise ValueError("LEASE_RENEWAL_SECONDS must be at most half of LEASE_SECONDS")
-        if self.jelmore_env == "production":
-            check_for_production(self.api_keys)
-        return self
-
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show addresses without their passwords: settings end up in tracebacks."""
         for name, value in super().__repr_args__():
-            yield name, urls.without_password(value) if isinstance(value, str) and "://" in value else value
+            yield name, urls.without_secrets(value) if isinstance(value, str) else value
 
     __str__ = BaseModel.__repr__
 
@@ -232,30 +215,69 @@ class Settings(BaseModel):
         """Whether unsafe defaults are refused."""
         return self.jelmore_env == "production"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no log may show."""
+        passwords = (login.partition(":")[2] for login in self.flower_basic_auth)
+        return (*(key.key for key in self.api_keys), *passwords)
+
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the environment. Raises ConfigurationError with every fault."""
-    variables = os.environ if environ is None else environ
-    given = {name.lower(): value for name, value in variables.items() if value != ""}
-    names = (*Settings.model_fields, "redis_tls_url", "rediscloud_url")
-    known: dict[str, Any] = {name: given[name] for name in names if name in given}
-    for name, value in variables.items():
-        if value == "" and name.startswith("RATE_LIMIT_"):
-            known[name.lower()] = None  # not unset: an empty rate switches the rule off
+    variables = _variables(os.environ if environ is None else environ)
+    given = {name: value for name, (_, value) in variables.items()}
+    settings, refused = _validated(given)
+    faults = [f"{variables[name][0]} {why}." for name, reasons in refused.items() if name in given for why in reasons]
+    faults += [f"{why}." for names, why in contradictions(settings) if not refused.keys() & names]
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[set[str], str]]:
+    """Say what does not fit together, with the names of the settings it is about."""
+    if settings.lease_renewal_seconds * 2 > settings.lease_seconds:
+        # One renewal may fail without the lease's end.
+        yield {"lease_renewal_seconds", "lease_seconds"}, "LEASE_RENEWAL_SECONDS must be at most half of LEASE_SECONDS"
+    if settings.worker_watchdog_seconds <= settings.worker_drain_seconds:
+        yield (
+            {"worker_watchdog_seconds", "worker_drain_seconds"},
+            "WORKER_WATCHDOG_SECONDS must be more than WORKER_DRAIN_SECONDS",
+        )
+    if settings.in_production:
+        yield from (({"api_keys"}, f"API_KEYS {fault}") for fault in production_faults(settings.api_keys))
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return for each setting that is set: (variable, text)."""
+    found = {}
+    for name in Settings.model_fields:
+        for variable in REDIS_VARIABLES if name == "redis_url" else (name.upper(),):
+            text = environ.get(variable)
+            if text or (text == "" and name.startswith("rate_limit_")):
+                found[name] = (variable, text)
+                break
+    return found
+
+
+def _validated(given: dict[str, str]) -> tuple[Settings, dict[str, list[str]]]:
+    """Return the settings and each faulty one's reasons. A faulty one has its default: the others are to be looked at too."""
     try:
-        return Settings.model_validate(known)
-    except ValidationError as refused:
-        raise ConfigurationError(_sentences(refused)) from None
+        return Settings.model_validate(given), {}
+    except ValidationError as fault:
+        refused = _reasons(fault)
+    return Settings.model_validate({name: text for name, text in given.items() if name not in refused}), refused
 
 
-def _sentences(refused: ValidationError) -> list[str]:
-    """Say each fault with the variable's name and without its value."""
-    faults = []
+def _reasons(refused: ValidationError) -> dict[str, list[str]]:
+    """Say why, by setting, and without the value."""
+    reasons: dict[str, list[str]] = {}
     for error in refused.errors(include_url=False, include_input=False, include_context=False):
-        where = str(error["loc"][0]).upper() if error["loc"] else ""
-        why = error["msg"].removeprefix("Value error, ")
-        faults.append(f"{where} {why}".strip().rstrip(".") + ".")
-    return faults
+        ours = reasons.setdefault(str(error["loc"][0]), [])
+        for why in LIBRARYS_SUBJECT.sub("", error["msg"].removeprefix("Value error, ")).split("\n"):
+            if why not in ours:
+                ours.append(why)
+    return reasons
 
 
 def environment() -> dict[str, str]:
