@@ -29,8 +29,11 @@ STALL_SECONDS: Final = 0.3
 
 def die(what: str) -> NoReturn:
     """End the process at once, with the current exception in the log. Supervisors start a new one."""
-    log.critical("a vital part of this process died", part=what, exc_info=True)
-    os._exit(SOFTWARE_ERROR)
+    try:
+        log.critical("a vital part of this process died", part=what, exc_info=True)
+    finally:
+        # Also when the log itself cannot be written: half a process is worse than none.
+        os._exit(SOFTWARE_ERROR)
 
 
 def spawn_vital(name: str, work: Callable[..., Any], *args: Any) -> Greenlet[Any]:
@@ -44,7 +47,9 @@ def spawn_vital(name: str, work: Callable[..., Any], *args: Any) -> Greenlet[Any
         except BaseException:  # noqa: BLE001  (whatever it is, it is logged, and the process ends)
             die(name)
 
-    return gevent.spawn(guarded)
+    greenlet = gevent.spawn(guarded)
+    greenlet.name = name
+    return greenlet
 
 
 def loudly(callback: Callable[..., None]) -> Callable[..., None]:
