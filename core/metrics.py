@@ -31,6 +31,10 @@ REQUEST_SECONDS = Histogram(
 FOLLOWERS = Gauge("jelmore_stream_followers", "Open streams", ("transport",), multiprocess_mode="livesum")
 GAPS = Counter("jelmore_stream_gaps_total", "Gaps told to readers: history lost to retention")
 HOLES = Counter("jelmore_relay_holes_total", "Holes of a ring filled from the log: doorbells lost, or without payload")
+RATE_LIMITED = Counter("jelmore_rate_limited_total", "Requests refused by a rate limit", ("rule",))
+RATE_LIMITS_ALONE = Counter(
+    "jelmore_rate_limits_alone_total", "Requests counted by this process alone, because Redis did not answer"
+)
 SENDS_FAILED = Counter("jelmore_task_sends_failed_total", "Tasks the broker did not take", ("task",))
 
 # The log.
@@ -39,15 +43,19 @@ OUTPUT_BYTES = Counter("jelmore_output_bytes_total", "Bytes read from sessions' 
 SEGMENTS = Counter("jelmore_log_segments_total", "Segments stored in PostgreSQL")
 APPEND_SECONDS = Histogram("jelmore_log_append_seconds", "One trip of the writer to Redis", buckets=SHORT)
 STORE_SECONDS = Histogram("jelmore_log_store_seconds", "One transaction that stores segments", buckets=SHORT)
-UNSAVED_BYTES = Gauge("jelmore_log_unsaved_bytes", "Output in a worker's memory that PostgreSQL does not have yet")
+UNSAVED_BYTES = Gauge(
+    "jelmore_log_unsaved_bytes",
+    "Output in a worker's memory that PostgreSQL does not have yet",
+    multiprocess_mode="livesum",
+)
 
 # Workers.
 SESSIONS_STARTED = Counter("jelmore_sessions_started_total", "Processes started", ("program",))
 SESSIONS_ENDED = Counter("jelmore_sessions_ended_total", "Ends written", ("status", "reason"))
 SESSIONS_FENCED = Counter("jelmore_sessions_fenced_total", "Sessions that were taken from their worker")
 INPUTS_WRITTEN = Counter("jelmore_inputs_delivered_total", "Mailbox rows handed to sessions")
-SLOTS_USED = Gauge("jelmore_worker_slots_used", "Sessions this worker runs or is starting")
-SLOTS_TOTAL = Gauge("jelmore_worker_slots", "Sessions this worker can run")
+SLOTS_USED = Gauge("jelmore_worker_slots_used", "Sessions this worker runs or is starting", multiprocess_mode="livesum")
+SLOTS_TOTAL = Gauge("jelmore_worker_slots", "Sessions this worker can run", multiprocess_mode="livesum")
 LEASE_FAILURES = Counter("jelmore_worker_lease_failures_total", "Renewals PostgreSQL did not answer")
 HUB_STALLS = Histogram("jelmore_hub_stall_seconds", "gevent's loop standing still", buckets=(0.3, 0.5, 1, 2, 5, 10, 30))
 REDIS_ERRORS = Counter("jelmore_redis_errors_total", "Redis not answering", ("part",))
