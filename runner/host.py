@@ -55,6 +55,7 @@ class Host:
         self.mailroom = Mailroom(world, self.sessions)
         self.writer = Writer(world.appender, world.database, world.settings, self.fenced, self._room)
         self._by_tag: dict[int, LiveSession] = {}
+        self._lease_until: float | None = None
         self.keeper = self._start_keeper()
         self._over: dict[UUID, Event] = {}
         self._chores: dict[UUID, gevent.Greenlet[Any]] = {}
@@ -257,10 +258,18 @@ class Host:
 
     # The keeper's reports, the writer's, the clock's.
 
+    def renewed(self, until: float) -> None:
+        """The lease holds until that instant (`boottime`); the keeper sees to it, whatever becomes of this process."""
+        self._lease_until = until
+        self.keeper.lease(until)
+
     def _start_keeper(self) -> KeeperLink:
-        return KeeperLink.start(
+        keeper = KeeperLink.start(
             self.world.tag, Ears(self._on_exit, self._on_empty, self._on_too_many, self._on_keeper_lost)
         )
+        if self._lease_until is not None:  # at once: a worker that is stopped before its next renewal would never be fenced
+            keeper.lease(self._lease_until)
+        return keeper
 
     def _on_exit(self, tag: int, how: Exit) -> None:
         if live := self._by_tag.get(tag):
