@@ -18,7 +18,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.02
 
 
-def eventually(condition: Callable[[], T], seconds: float = 10.0, *, every: float = LOOK_SECONDS) -> T:
+def eventually(condition: Callable[[], T | None], seconds: float = 10.0, *, every: float = LOOK_SECONDS) -> T:
     """Return what `condition` answers as soon as it is true, or passes its assertions; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
