@@ -32,7 +32,7 @@ def test_a_stream_begins_with_connected_and_ends_with_terminated(streamed: tuple
     assert (kinds[0], kinds[-1]) == ("connected", "terminated")
     assert kinds.count("terminated") == kinds.count("connected") == 1
     assert "status" in kinds
-    assert kinds.count("output") == 3
+    assert "output" in kinds
 
 
 def test_output_arrives_while_the_program_runs(service_client: Client) -> None:
