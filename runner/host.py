@@ -19,7 +19,7 @@ from models import claims, sessions
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
 from runner import finishing, launch
-from runner.keeper_link import Ears, KeeperLink
+from runner.keeper_link import Ears, KeeperLink, boottime
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
 from runner.supervision import Exit, Finish, Stop
@@ -55,7 +55,6 @@ class Host:
         self.mailroom = Mailroom(world, self.sessions)
         self.writer = Writer(world.appender, world.database, world.settings, self.fenced, self._room)
         self._by_tag: dict[int, LiveSession] = {}
-        self._lease_until: float | None = None
         self.keeper = self._start_keeper()
         self._over: dict[UUID, Event] = {}
         self._chores: dict[UUID, gevent.Greenlet[Any]] = {}
@@ -258,18 +257,10 @@ class Host:
 
     # The keeper's reports, the writer's, the clock's.
 
-    def renewed(self, until: float) -> None:
-        """The lease holds until that instant (`boottime`); the keeper sees to it, whatever becomes of this process."""
-        self._lease_until = until
-        self.keeper.lease(until)
-
     def _start_keeper(self) -> KeeperLink:
-        keeper = KeeperLink.start(
+        return KeeperLink.start(
             self.world.tag, Ears(self._on_exit, self._on_empty, self._on_too_many, self._on_keeper_lost)
         )
-        if self._lease_until is not None:  # at once: a worker that is stopped before its next renewal would never be fenced
-            keeper.lease(self._lease_until)
-        return keeper
 
     def _on_exit(self, tag: int, how: Exit) -> None:
         if live := self._by_tag.get(tag):
@@ -288,7 +279,11 @@ class Host:
 
     def _on_keeper_lost(self) -> None:
         log.error("the keeper died; its sessions end", sessions=len(self.sessions))
-        self.keeper = self._start_keeper()
+        before, self.keeper = self.keeper, self._start_keeper()
+        if (
+            before.leased_until > boottime()
+        ):  # not only at the next renewal: a worker stopped before it would not be fenced
+            self.keeper.lease(before.leased_until)
         for live in list(self.sessions.values()):
             if live.abandoned:
                 self._forget(live)

@@ -73,6 +73,7 @@ class KeeperLink:
 
     def __init__(self, pid: int, channel: _socket.socket, incarnation_tag: int, ears: Ears) -> None:
         self.pid = pid
+        self.leased_until = 0.0
         self._channel = channel
         self._incarnation_tag = incarnation_tag
         self._ears = ears
@@ -130,6 +131,7 @@ class KeeperLink:
 
     def lease(self, deadline: float) -> None:
         """Have it kill everything at that instant (`boottime`), unless a later lease comes before."""
+        self.leased_until = deadline
         self._order(("lease", deadline))
 
     def _order(self, message: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:

@@ -78,7 +78,7 @@ class Lease:
         if holdings is None:
             self._leave_lost()
             return
-        self._host.renewed(deadline)
+        self._host.keeper.lease(deadline)
         self._settle(before, holdings)
         self._host.look(list(self._host.sessions))
 
