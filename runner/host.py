@@ -280,9 +280,8 @@ class Host:
     def _on_keeper_lost(self) -> None:
         log.error("the keeper died; its sessions end", sessions=len(self.sessions))
         before, self.keeper = self.keeper, self._start_keeper()
-        if (
-            before.leased_until > boottime()
-        ):  # not only at the next renewal: a worker stopped before it would not be fenced
+        # Not only at the next renewal: a worker stopped before it would not be fenced.
+        if before.leased_until > boottime():
             self.keeper.lease(before.leased_until)
         for live in list(self.sessions.values()):
             if live.abandoned:
