@@ -1,4 +1,4 @@
-"""The processes that `jelmore up` keeps running: started as the Procfile says, their lines prefixed, restarted when they crash."""
+"""The processes that `jelmore up` keeps running: started as the Procfile says, their lines relayed, restarted when they crash."""
 
 from __future__ import annotations
 
@@ -11,53 +11,27 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from jelmore.home import CannotStart
 from jelmore.processes import Identity, dies_with_parent, signal_group
+from jelmore.restarts import Restarts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import IO
 
-FIRST_PAUSE_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 30.0
-STEADY_SECONDS: Final = 60.0
-"""A process that ran so long crashed by accident: the next pause is the first one again."""
-COLOURS: Final = (36, 33, 32, 35, 34, 96, 93)
+    from jelmore.console import Console
+
 POLL_SECONDS: Final = 0.02
+LINE_BYTES: Final = 65536
+"""A longer line is relayed in pieces: a process that never ends its line must not fill our memory."""
 
 
 def parse_procfile(text: str) -> dict[str, str]:
     """Return the commands of a Procfile by name."""
-    lines = (
-        line.split("#", 1)[0].strip() if line.lstrip().startswith("#") else line.strip() for line in text.splitlines()
-    )
-    return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines if line)}
-
-
-def pause_after(crashes: int) -> float:
-    """Return how long to wait before the next start, after so many crashes in a row."""
-    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** max(0, min(crashes, 10) - 1)))
-
-
-class Console:
-    """Where all lines end up, one at a time."""
-
-    def __init__(self, out: IO[str] | None = None, *, colour: bool | None = None) -> None:
-        self._out = out or sys.stdout
-        self._colour = self._out.isatty() if colour is None else colour
-        self._lock = threading.Lock()
-
-    def say(self, line: str = "") -> None:
-        """Write a line of our own."""
-        with self._lock:
-            print(line, file=self._out, flush=True)
-
-    def relay(self, name: str, number: int, line: str) -> None:
-        """Write a line of a child's."""
-        prefix = f"{name:<7}|"
-        if self._colour:
-            prefix = f"\x1b[{COLOURS[number % len(COLOURS)]}m{prefix}\x1b[0m"
-        self.say(f"{prefix} {line}")
+    lines = (line.strip() for line in text.splitlines())
+    parts = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return {name.strip(): command.strip() for name, _, command in parts}
 
 
 @dataclass
@@ -70,11 +44,8 @@ class Child:
     directory: Path
     number: int = 0
     process: subprocess.Popen[bytes] | None = None
-    crashes: int = 0
-    started: float = 0.0
-    start_at: float = 0.0
-    """When it may be started (again), monotonic seconds."""
-    last_lines: list[str] = field(default_factory=list)
+    restarts: Restarts = field(default_factory=Restarts)
+    reader: threading.Thread | None = None
 
     def start(self, console: Console) -> None:
         """Start it in a process session of its own: a Ctrl-C at the terminal is ours to pass on. Main thread only."""
@@ -88,14 +59,13 @@ class Child:
             start_new_session=True,
             preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509  (main thread only)
         )
-        self.started = time.monotonic()
-        threading.Thread(target=self._read, args=(self.process.stdout, console), daemon=True).start()
+        self.restarts.note_start(time.monotonic())
+        self.reader = threading.Thread(target=self._read, args=(self.process.stdout, console), daemon=True)
+        self.reader.start()
 
     def _read(self, pipe: IO[bytes], console: Console) -> None:
-        for raw in pipe:
-            line = raw.decode(errors="replace").rstrip("\n")
-            self.last_lines = [*self.last_lines[-19:], line]
-            console.relay(self.name, self.number, line)
+        while raw := pipe.readline(LINE_BYTES):
+            console.relay(self.name, self.number, raw.decode(errors="replace").rstrip("\n"))
         pipe.close()
 
     @property
@@ -112,6 +82,15 @@ class Child:
         if self.running and self.process:
             signal_group(self.process.pid, number)
 
+    def bury(self) -> None:
+        """Wait for the killed process, end what it left in its group, and relay its last lines."""
+        if self.process is None:
+            return
+        self.process.wait()
+        signal_group(self.process.pid, signal.SIGKILL)
+        if self.reader is not None:
+            self.reader.join(0.2)  # not for ever: something outside the group may hold the pipe
+
 
 class Children:
     """All of them."""
@@ -126,25 +105,32 @@ class Children:
             child.start(self._console)
 
     def mend(self) -> bool:
-        """Start again what crashed and has waited long enough; return whether anything changed. Never blocks."""
-        changed = False
-        now = time.monotonic()
-        for child in self.all:
-            if child.running:
-                continue
-            if child.start_at <= child.started:  # it has just died
-                changed = True
-                self._note_crash(child, now)
-            elif now >= child.start_at:
-                changed = True
-                child.start(self._console)
-        return changed
+        """Start again what crashed and has waited long enough; return whether anything changed. Never blocks.
+
+        Raises CannotStart if a process ended again and again without ever having come up.
+        """
+        return any([self._mend(child, time.monotonic()) for child in self.all])
+
+    def _mend(self, child: Child, now: float) -> bool:
+        if child.running:
+            child.restarts.note_running(now)
+            return False
+        if child.restarts.is_due(now):
+            child.start(self._console)
+            return True
+        if not child.restarts.ended:
+            self._note_crash(child, now)
+            return True
+        return False
 
     def _note_crash(self, child: Child, now: float) -> None:
-        child.crashes = 1 if now - child.started > STEADY_SECONDS else child.crashes + 1
-        pause = pause_after(child.crashes)
-        child.start_at = now + pause
+        pause = child.restarts.note_end(now)
         code = child.process.returncode if child.process else None
+        if child.restarts.hopeless:
+            raise CannotStart(
+                f"The {child.name} process does not come up: it ended {child.restarts.crashes} times in a row, the last "
+                f"time with exit code {code}. Its lines above say why."
+            )
         self._console.say(f"{child.name} ended (exit code {code}); it is started again in {pause:g} s")
 
     def stop(self, names: Iterable[str], seconds: float, hurried: Callable[[], bool]) -> None:
@@ -160,8 +146,7 @@ class Children:
         for child in leaving:
             child.signal(signal.SIGKILL)
         for child in leaving:
-            if child.process is not None:
-                child.process.wait()
+            child.bury()
 
 
 def with_programs_on_path(env: Mapping[str, str]) -> dict[str, str]:

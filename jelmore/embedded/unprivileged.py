@@ -19,8 +19,8 @@ from typing import Any, Final
 
 NOBODY: Final = 65534
 IN_PLACE: Final = Path("/proc/self/cwd")
-# Not needed to run a server: headers, static libraries, client programs.
-LEFT_OUT: Final = shutil.ignore_patterns("include", "*.a", "pkgconfig", "psql", "pg_*", "pgbench", "ecpg", "*db.exe")
+# Not needed to run a server: headers and static libraries. Not by names of programs: `pg_*` are templates of initdb, too.
+LEFT_OUT: Final = shutil.ignore_patterns("include", "*.a", "pkgconfig")
 
 
 @dataclass(frozen=True, slots=True)
