@@ -11,21 +11,14 @@ import threading
 
 import structlog
 
-from core import logs
-from core.errors import ConfigurationError
-from core.settings import load_settings
+from core.start import begin
 
 log = structlog.get_logger(__name__)
 
 
 def main() -> int:
     """Say what is (not) done, and wait to be stopped."""
-    try:
-        settings = load_settings()
-    except ConfigurationError as fault:
-        print(fault, file=sys.stderr)
-        return 78
-    logs.configure("mirror", settings)
+    settings = begin("mirror")
     log.info("events are not mirrored to NATS in this version; they stay in the outbox", nats=bool(settings.nats_url))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,21 +9,23 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import structlog
 from celery.__main__ import main as celery
 from redis import Redis
 
-from core import logs
 from core.clock import SystemClock
-from core.errors import ConfigurationError
-from core.settings import Settings, load_settings
+from core.start import begin
 from models.database import Database
 from streams.appender import Appender
 from streams.redis import connect
 from tasks.housekeeping import Housekeeper, Means
 from tasks.queue import sender
 from tasks.takeover import Salvage
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -61,12 +63,7 @@ def keep_house(housekeeper: Housekeeper, stop: threading.Event) -> None:
 
 def main() -> int:
     """Run until told to stop."""
-    try:
-        settings = load_settings()
-    except ConfigurationError as fault:
-        print(fault, file=sys.stderr)
-        return 78
-    logs.configure("beat", settings)
+    settings = begin("beat")
     stop = threading.Event()
     keeper = threading.Thread(
         target=keep_house, args=(open_housekeeper(settings), stop), name="housekeeping", daemon=True

@@ -23,11 +23,10 @@ from celery.exceptions import SecurityWarning
 import gevent
 import structlog
 
-from core import logs
 from core.clock import SystemClock
-from core.errors import ConfigurationError, DatabaseUnavailable
+from core.errors import DatabaseUnavailable
 from core.ids import uuid7
-from core.settings import Settings, load_settings
+from core.start import begin
 from core.version import VERSION
 from core.vital import spawn_vital, watch_hub
 from models import workers
@@ -43,6 +42,10 @@ from streams.redis import connect
 from tasks.capacity import Capacity
 from tasks.queue import CONTROL, RUN, SESSIONS, sender
 from tasks.runtime import Runtime, install
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -119,12 +122,7 @@ def raise_file_limit() -> None:
 
 def main() -> int:
     """Run one worker incarnation until it is told to leave."""
-    try:
-        settings = load_settings()
-    except ConfigurationError as fault:
-        print(fault, file=sys.stderr)
-        return 78
-    logs.configure("worker", settings)
+    settings = begin("worker")
     # Two lines for each bell would bury everything else; what becomes of sessions the host says itself.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,27 @@
+"""How each process of ours begins."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from core import logs
+from core.errors import ConfigurationError
+from core.settings import load_settings
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+
+CONFIGURATION_FAULTY: Final = 78
+"""Exit code of a process that does not start because of its configuration (EX_CONFIG)."""
+
+
+def begin(process: str) -> Settings:
+    """Read the settings and set up logging under this process's name; leave with every fault of the configuration."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(CONFIGURATION_FAULTY)
+    logs.configure(process, settings)
+    return settings
