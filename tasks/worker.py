@@ -16,6 +16,7 @@ import resource
 import socket
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 from celery import signals
 from celery.__main__ import main as celery
@@ -42,7 +43,6 @@ from streams.redis import connect
 from tasks.capacity import Capacity
 from tasks.queue import CONTROL, RUN, SESSIONS, sender
 from tasks.runtime import Runtime, install
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from core.settings import Settings
