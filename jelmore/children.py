@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jelmore.console import Console
 
 POLL_SECONDS: Final = 0.02
+LAST_LINES: Final = 10
 LINE_BYTES: Final = 65536
 """A longer line is relayed in pieces: a process that never ends its line must not fill our memory."""
 
@@ -46,6 +48,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     restarts: Restarts = field(default_factory=Restarts)
     reader: threading.Thread | None = None
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
     def start(self, console: Console) -> None:
         """Start it in a process session of its own: a Ctrl-C at the terminal is ours to pass on. Main thread only."""
@@ -65,7 +68,9 @@ class Child:
 
     def _read(self, pipe: IO[bytes], console: Console) -> None:
         while raw := pipe.readline(LINE_BYTES):
-            console.relay(self.name, self.number, raw.decode(errors="replace").rstrip("\n"))
+            line = raw.decode(errors="replace").rstrip("\n")
+            self.last_lines.append(line)
+            console.relay(self.name, self.number, line)
         pipe.close()
 
     @property
@@ -109,7 +114,8 @@ class Children:
 
         Raises CannotStart if a process ended again and again without ever having come up.
         """
-        return any([self._mend(child, time.monotonic()) for child in self.all])
+        changes = [self._mend(child, time.monotonic()) for child in self.all]
+        return any(changes)
 
     def _mend(self, child: Child, now: float) -> bool:
         if child.running:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from core.errors import ConfigurationError
@@ -20,7 +22,8 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (PORT, default 8000 or a free one).")
 def up(home: str | None, port: int | None) -> None:
     """Start Jelmore and every server it needs on this machine; Ctrl-C stops it all."""
-    from jelmore.children import Console  # the embedded servers are an extra
+    # Here, for `jelmore --help` needs none of it.
+    from jelmore.console import Console
     from jelmore.embedded import ServerFailed
     from jelmore.home import CannotStart
     from jelmore.up import Up
@@ -31,7 +34,9 @@ def up(home: str | None, port: int | None) -> None:
     if port:
         environ["PORT"] = str(port)
         environ.setdefault("API_HOST", "127.0.0.1")
+    colour = sys.stdout.isatty() and not environ.get("NO_COLOR")
+    console = Console(colour=colour)
     try:
-        Up(environ, Console()).run()
+        Up(environ, console).run()
     except (CannotStart, ServerFailed, ConfigurationError) as why:
         raise click.ClickException(str(why)) from None
