@@ -227,16 +227,12 @@ class Service:
             return False
 
     def is_taking(self, name: str, member: Member) -> bool:
-        """Whether this process is a worker that has said hello and listens to its own queue."""
+        """Whether this process is a worker that has said hello and consumes."""
         if not member.alive:
             raise RuntimeError(f"worker {name} ended at its start:\n{member.said()[-3000:]}")
         wanted = "SELECT node FROM workers WHERE name = %s AND pid = %s AND lost_at IS NULL"
         nodes = [node for (node,) in self.rows(wanted, name, member.pid)]
-        return bool(nodes) and self.redis().exists("_kombu.binding.C.dq2") == 1 and self._is_consuming(nodes[0])
-
-    def _is_consuming(self, node: str) -> bool:
-        members: Any = self.redis().smembers("_kombu.binding.C.dq2")
-        return any(node.encode() in member for member in members)
+        return any(f"{node} ready." in member.said() for node in nodes)
 
     def start_flower(self) -> int:
         """Start Flower; return its port."""

@@ -26,8 +26,8 @@ def faults_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def breakable_postgres(faults_home: Path) -> Iterator[Postgres]:
-    """A server of these tests' own: it is killed."""
-    server = Postgres(faults_home / "servers", fast=True)
+    """A server of these tests' own: it is killed, and must keep what it has committed, as a fast one would not."""
+    server = Postgres(faults_home / "servers")
     try:
         server.start()
         upgrade(load_settings({"DATABASE_URL": server.url}).database_url)
