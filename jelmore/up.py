@@ -144,9 +144,8 @@ class Up:
         finished = not release.running
         alone.stop(["release"], 1, lambda: self.stops > 1)
         if not self._leaving() and not (finished and release.process and release.process.returncode == 0):
-            raise CannotStart(
-                f"The database could not be brought up to date: {release.last_line or 'it took too long'}"
-            )
+            why = "\n".join(release.last_lines) or "it took too long"
+            raise CannotStart(f"The database could not be brought up to date:\n{why}")
 
     def _children(self, env: Mapping[str, str]) -> list[Child]:
         children = []
