@@ -8,13 +8,21 @@ Both calls change the set of selected queues first, so a pause survives a reconn
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import gevent
+import structlog
 
 from core import metrics
 from tasks.queue import SESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+log = structlog.get_logger(__name__)
+
+CHECK_SECONDS: Final = 5.0
 
 
 class Capacity:
@@ -46,6 +54,16 @@ class Capacity:
             self._paused = False
             self._consumer.call_soon(self._resume)
             self._wake()
+
+    def keep_consuming(self) -> NoReturn:
+        """Add the queue again, for good, should that once have failed: a worker with free slots must not sit idle."""
+        while True:
+            gevent.sleep(CHECK_SECONDS)
+            tasks = getattr(self._consumer, "task_consumer", None)
+            if tasks is not None and not self._paused and not self._closed and not tasks.consuming_from(SESSIONS):
+                log.warning("free slots and no queue; consuming again", used=self._used, slots=self._slots)
+                self._consumer.call_soon(self._resume)
+                self._wake()
 
     def _resume(self) -> None:
         if not self._paused and not self._closed:

@@ -70,6 +70,7 @@ def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
     queue = sender(settings)
     # If the broker is away, so is the consumer, and finds its queue added when it is back.
     capacity = Capacity(settings.worker_slots, lambda: queue.nudge(node))
+    spawn_vital("slots", capacity.keep_consuming)
     return Runtime(host, lease, capacity, queue)
 
 
