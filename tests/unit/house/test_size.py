@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("app", "core", "jelmore", "migrations", "models", "runner", "streams", "tasks")
-MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "versions" not in path.parts)
+MODULES = sorted(
+    path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "versions" not in path.parts
+)
 LONGEST_FUNCTION = 50
 LONGEST_MODULE = 300
 
