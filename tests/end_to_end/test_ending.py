@@ -107,7 +107,7 @@ def test_a_queued_session_ends_without_starting(service: Service, tmp_path: Path
     # Freed slots take the message of the queued one, too: by now they have.
     service.ada.events(service.ada.create("true"))
     assert answer.status == 200
-    assert took < 2
+    assert took < 8  # not the ten seconds that a DELETE waits for a worker
     assert not trace.exists()
     assert [event.event for event in end] == ["connected", "status", "terminated"]
     assert (end[-1].data["status"], end[-1].data["reason"]) == ("terminated", "requested")
