@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class StandIns:
         self.home = directory / "home of it"
         self.log = directory / "log"
         (directory / "web.py").write_text(WEB)
-        self.web = f"{sys.executable} {directory / 'web.py'}"
+        self.web = shlex.join([sys.executable, str(directory / "web.py")])
         self.procfile = directory / "Procfile"
         self.process: subprocess.Popen[bytes] | None = None
 
