@@ -80,8 +80,7 @@ def test_what_is_queued_starts_though_redis_was_emptied(service: Service) -> Non
     ada = service.ada
     slots = 8
     running = [ada.create("sleep 60") for _ in range(slots)]
-    for session_id in running:
-        eventually(lambda session_id=session_id: ada.status(session_id) == "active")  # type: ignore[misc]
+    eventually(lambda: all(ada.status(session_id) == "active" for session_id in running))
     queued = [ada.create(f"echo {number}") for number in range(3)]
     service.redis().flushall()
     for session_id in running:
@@ -175,11 +174,8 @@ def test_after_everything_was_killed_at_once_the_sessions_are_lost_and_every_str
     old = ada.create("echo before")
     ada.events(old)
     sessions = [ada.create(f"echo {number}; while :; do sleep 0.1; done") for number in range(3)]
-    for number, session_id in enumerate(sessions):
-        eventually(lambda s=session_id, n=number: ada.output(s) == b"%d\n" % n)  # type: ignore[misc]
-    stored = "SELECT count(*) FROM segments WHERE session_id = %s::uuid"
-    for session_id in sessions:
-        eventually(lambda s=session_id: service.rows(stored, s)[0][0] > 0)  # type: ignore[misc]
+    printed = [b"%d\n" % number for number in range(len(sessions))]
+    eventually(lambda: [ada.output(session_id) for session_id in sessions] == printed)
     readers = [Reader(ada, session_id, limit_seconds=40) for session_id in sessions]
     incarnations = service.incarnations()
 
@@ -191,11 +187,11 @@ def test_after_everything_was_killed_at_once_the_sessions_are_lost_and_every_str
     service.valkey.start()
     service.start("one")
 
-    for number, (session_id, reader) in enumerate(zip(sessions, readers, strict=True)):
+    for session_id, reader in zip(sessions, readers, strict=True):
         end = reader.finish()
         assert (end["status"], end["reason"]) == ("failed", "worker_lost")
         assert ada.status(session_id) == "failed"
-        assert ada.output(session_id) == b"%d\n" % number
+    assert [ada.output(session_id) for session_id in sessions] == printed
     assert ada.output(old) == b"before\n"
     assert ada.get(old)["status"] == "completed"
     assert service.leftovers() == []

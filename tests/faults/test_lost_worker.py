@@ -30,8 +30,7 @@ LOST = ("failed", "worker_lost")
 def start_stubborn(client: Client, count: int) -> list[str]:
     """Start sessions that no TERM and no environment finds; wait until each has printed and saved its lines."""
     sessions = [client.create(STUBBORN) for _ in range(count)]
-    for session_id in sessions:
-        eventually(lambda session_id=session_id: client.output(session_id) == PRINTED, 10, every=0.1)  # type: ignore[misc]
+    eventually(lambda: all(client.output(session_id) == PRINTED for session_id in sessions), every=0.1)
     return sessions
 
 
@@ -80,9 +79,8 @@ def test_a_worker_that_comes_back_under_its_name_keeps_nothing_of_its_predecesso
     service.worker("one").kill()
     service.worker("one")
 
-    for session_id in sessions:
-        eventually(lambda session_id=session_id: how(ada.get(session_id)) == LOST, TAKEOVER_SECONDS)  # type: ignore[misc]
-        assert ada.output(session_id) == PRINTED
+    eventually(lambda: all(how(ada.get(session_id)) == LOST for session_id in sessions), TAKEOVER_SECONDS)
+    assert [ada.output(session_id) for session_id in sessions] == [PRINTED] * 2
     assert not marked([before])
     service.wait_ready()
     assert ada.events(ada.create("true"))[-1].data["status"] == "completed"
@@ -140,8 +138,7 @@ def test_kill_9_of_worker_and_keeper_together_leaves_nothing_to_the_next_worker(
     service.worker("one")
 
     eventually(lambda: not marked([incarnation]), TAKEOVER_SECONDS)
-    for session_id in sessions:
-        eventually(lambda session_id=session_id: how(ada.get(session_id)) == LOST, TAKEOVER_SECONDS)  # type: ignore[misc]
+    eventually(lambda: all(how(ada.get(session_id)) == LOST for session_id in sessions), TAKEOVER_SECONDS)
 
 
 def kill_9(pid: int) -> None:
