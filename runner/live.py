@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from core import metrics
 from models.inputs import Delivery, Kind, Mail, State
 from models.lifecycle import Reason
 from runner import supervision
@@ -93,6 +94,7 @@ class LiveSession:
 
     def _printed(self, stream: str, chunk: bytes) -> None:
         self.journal.write_output(stream, chunk, timestamp_ms(self._host.clock.at()))
+        metrics.OUTPUT_BYTES.inc(len(chunk))
         self._host.news(self)
         self._act(self.decisions.printed(self.journal.offset, self._host.clock.now()))
         if not self._host.has_room(self.id) and self.plumbing is not None:

@@ -133,6 +133,7 @@ class Hub:
                 gevent.sleep(self._limits.look_interval_seconds)
             if frames:
                 cursor = frames[-1].seq
+                metrics.GAPS.inc(sum(frame.kind is EntryKind.GAP for frame in frames))
                 if chunk := b"".join(frame.sse for frame in frames if wish.takes(frame.kind)):
                     yield chunk
                 if frames[-1].kind is EntryKind.TERMINATED:
