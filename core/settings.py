@@ -86,7 +86,7 @@ class Settings(BaseModel):
     database_url: DatabaseUrl = "postgresql+psycopg2://localhost/jelmore"
     database_pool_size: Count = 10
     database_max_overflow: Annotated[int, Field(ge=0)] = 20
-    database_statement_timeout_seconds: Seconds = 10.0
+    database_statement_timeout_seconds: Seconds = 5.0
     redis_ssl_cert_reqs: Literal["none", "optional", "required"] = (
         "none"  # for rediss://; platforms sign theirs themselves
     )

@@ -104,7 +104,9 @@ def install_gevent_wait_callback(limit_seconds: float) -> None:
     def wait(connection: extensions.connection) -> None:
         while (state := connection.poll()) != extensions.POLL_OK:
             await_socket = wait_read if state == extensions.POLL_READ else wait_write
-            silence = psycopg2.OperationalError(f"no answer from PostgreSQL for {limit_seconds:g} s")
-            await_socket(connection.fileno(), timeout=limit_seconds, timeout_exc=silence)
+            connecting = connection.status == extensions.STATUS_SETUP
+            seconds = CONNECT_TIMEOUT_SECONDS if connecting else limit_seconds
+            silence = psycopg2.OperationalError(f"no answer from PostgreSQL for {seconds:g} s")
+            await_socket(connection.fileno(), timeout=seconds, timeout_exc=silence)
 
     extensions.set_wait_callback(wait)

@@ -192,6 +192,7 @@ class Supervision:
             return []
         if self._stop is None and self._exit == Exit(None, None):
             self._stop = Stop(Reason.KEEPER_LOST)
+            return self._finish("its keeper is gone: it died, or the worker could not renew its lease")
         return self._finish()
 
     def tick(self, now: float) -> list[Action]:
@@ -220,11 +221,11 @@ class Supervision:
         if self.phase is Phase.RUNNING:
             self.deadline = now + run_seconds
 
-    def _finish(self) -> list[Action]:
+    def _finish(self, error: str | None = None) -> list[Action]:
         self.phase = Phase.OVER
         self.deadline = None
         stop = self._stop or Stop(_reason_of(self._exit))
-        return [Finish(stop.reason, stop.detail, self._exit)]
+        return [Finish(stop.reason, stop.detail, self._exit, error)]
 
 
 def _reason_of(how: Exit) -> Reason:

@@ -130,7 +130,10 @@ def test_hurrying_turns_a_stop_into_a_kill_once(running: Supervision) -> None:
 
 
 def test_a_lost_keeper_ends_the_session_and_nobody_knows_the_exit(running: Supervision) -> None:
-    assert running.keeper_lost() == [Finish(Reason.KEEPER_LOST, None, Exit(None, None))]
+    (finish,) = running.keeper_lost()
+    assert isinstance(finish, Finish)
+    assert (finish.reason, finish.exit) == (Reason.KEEPER_LOST, Exit(None, None))
+    assert "lease" in str(finish.error)
     assert running.keeper_lost() == []
 
 
