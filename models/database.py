@@ -28,6 +28,7 @@ __all__ = ["Database", "Transaction", "install_gevent_wait_callback"]
 
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 5
+ESTABLISHED = (extensions.STATUS_READY, extensions.STATUS_BEGIN, extensions.STATUS_PREPARED)
 
 
 class Database:
@@ -104,8 +105,7 @@ def install_gevent_wait_callback(limit_seconds: float) -> None:
     def wait(connection: extensions.connection) -> None:
         while (state := connection.poll()) != extensions.POLL_OK:
             await_socket = wait_read if state == extensions.POLL_READ else wait_write
-            connecting = connection.status == extensions.STATUS_SETUP
-            seconds = CONNECT_TIMEOUT_SECONDS if connecting else limit_seconds
+            seconds = limit_seconds if connection.status in ESTABLISHED else CONNECT_TIMEOUT_SECONDS
             silence = psycopg2.OperationalError(f"no answer from PostgreSQL for {seconds:g} s")
             await_socket(connection.fileno(), timeout=seconds, timeout_exc=silence)
 
