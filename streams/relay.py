@@ -103,6 +103,8 @@ class Hub:
                 channel.begin(self._log.head(channel.session_id))
             except DatabaseUnavailable:
                 gevent.sleep(self._limits.look_interval_seconds)
+        if channel.rung > channel.last:
+            self._fill(channel)
         channel.wake()
 
     def _part(self, channel: Channel) -> None:
@@ -164,6 +166,7 @@ class Hub:
         channel = self._channels.get(session_id)
         if channel is None or seq <= channel.last:
             return
+        channel.rung = max(channel.rung, seq)
         if blob is None or not channel.offer(unpack_all(blob)):
             self._fill(channel)
 
@@ -175,12 +178,16 @@ class Hub:
             spawn_vital("ring's filling", self._fill_now, channel)
 
     def _fill_now(self, channel: Channel) -> None:
+        looked_for = -1
         try:
             while self._channels.get(channel.session_id) is channel:
                 with self._reads:
                     reading = self._log.read(channel.session_id, channel.last)
-                if not reading.entries or not channel.offer(reading.entries) or reading.ended:
+                if reading.entries and channel.offer(reading.entries) and not reading.ended:
+                    continue
+                if channel.rung <= channel.last or channel.rung == looked_for:
                     return
+                looked_for = channel.rung  # rung during the read: once more, what was rung for is there by now
         except DatabaseUnavailable:
             log.debug("ring not filled; the next look tries again", session_id=str(channel.session_id))
         finally:

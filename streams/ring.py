@@ -44,6 +44,8 @@ class Channel:
         self.followers = 0
         self.base = self.last = -1
         """-1: the head is not known yet; nothing is taken before."""
+        self.rung = 0
+        """The latest entry a bell told of: it may ring while the head is being found."""
         self.filling = False
         self.news = Event()
         self._ring_bytes = ring_bytes

@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from tests.service import Service
 
 
-class Killable(Postgres):
-    """Fast, but keeps what it has committed when it is killed, and is back within a second."""
-
-    def command(self) -> list[str]:
-        return [*super().command(), "-c", "synchronous_commit=on"]
-
-
 @pytest.fixture(scope="session")
 def faults_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("faults")
@@ -34,7 +27,7 @@ def faults_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def breakable_postgres(faults_home: Path) -> Iterator[Postgres]:
     """A server of these tests' own: it is killed."""
-    server = Killable(faults_home / "servers", fast=True)
+    server = Postgres(faults_home / "servers", fast=True)
     try:
         server.start()
         upgrade(load_settings({"DATABASE_URL": server.url}).database_url)
