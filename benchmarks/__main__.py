@@ -107,7 +107,7 @@ def show(measured: dict[str, dict[str, Any]]) -> None:
 
 def _cells(values: dict[str, float]) -> str:
     ours = values.get("Jelmore")
-    cells = [f"{values[arm]:.2f}" if arm in values else "-" for arm in ("Jelmore", "afternoon", "pipe")]
+    cells = [f"{values[arm]:.3g}" if arm in values else "-" for arm in ("Jelmore", "afternoon", "pipe")]
     others = ("afternoon", "pipe")
     cells += [f"{ours / values[arm]:.2f}" if ours is not None and values.get(arm) else "-" for arm in others]
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, (10, 12, 10, 14, 10), strict=True))
