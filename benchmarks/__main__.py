@@ -3,123 +3,124 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
+import signal
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks import arms, measures
+from benchmarks import arms, measures, peers, pipe
+from benchmarks.processes import NotReady, Running, servers
+from benchmarks.report import HIGHER, LOWER, Report
+from benchmarks.samples import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from benchmarks.arms import Arm
 
-Sample = dict[str, float] | float
-RESULTS = Path(__file__).with_name("results")
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured. The defaults make a round of about forty seconds on two cores."""
+
+    rounds: int
+    lines: int = 300  # of latency: three seconds
+    inputs: int = 200
+    flood: int = 300_000  # lines of 100 bytes
+    slow_flood: int = 30_000  # line by line takes long: a tenth is enough to tell its rate
+    seconds: float = 2.0  # of creating sessions
+    idle: int = 50
+
+
+@dataclass(frozen=True)
+class Step:
+    """One measure of one arm."""
+
+    name: str
+    better: str
+    arm: str
+    measure: Callable[[], dict[str, float] | float]
 
 
 def main() -> int:
-    """Run every measure on every arm, some rounds, interleaved."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one short round: does it run at all?")
-    options = parser.parse_args()
-    rounds = 1 if options.quick else options.rounds
-    with tempfile.TemporaryDirectory(prefix="jelmore-bench-") as folder:
-        home = Path(folder)
-        running = arms.Running(home)
-        with arms.servers(home) as addresses:
-            try:
-                measured = run(
-                    arms.jelmore(running, addresses, home), arms.afternoon(running, addresses), rounds, options.quick
-                )
-            finally:
-                running.stop()
-    show(measured)
-    save(measured)
+    """Measure, print, save; stop everything, also on Ctrl-C or SIGTERM."""
+    sizes = _sizes()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        report = _measured(sizes)
+    except KeyboardInterrupt:
+        print("\nStopped; nothing is left running.", file=sys.stderr)
+        return INTERRUPTED
+    except NotReady as why:
+        print(why, file=sys.stderr)
+        return 1
+    report.show()
+    print(f"Written to {report.save()}")
     return 0
 
 
-def run(ours: Arm, peer: Arm | None, rounds: int, quick: bool) -> dict[str, dict[str, Any]]:
-    """Return the samples' medians by measure and arm."""
-    count, lines, seconds = (50, 200_000, 1.0) if quick else (300, 3_000_000, 3.0)
-    peer_lines = min(lines, 200_000)  # line by line it is slow: a fifteenth is enough to tell its rate
-    plan: list[tuple[str, str, Callable[[], Sample]]] = []
-    for name, measure, pipe in (
-        ("latency ms", lambda arm: measures.latency(arm, count), lambda: measures.pipe_latency(count)),
-        ("input round trip ms", lambda arm: measures.round_trip(arm, count), lambda: measures.pipe_round_trip(count)),
-    ):
-        plan += _on_both(name, measure, ours, peer)
-        plan.append((name, "pipe", pipe))
-    plan.append(("output MB/s", "Jelmore", lambda: measures.throughput(ours, lines)))
-    if peer:
-        plan.append(("output MB/s", "afternoon", lambda: measures.throughput(peer, peer_lines)))
-    plan.append(("output MB/s", "pipe", lambda: measures.pipe_throughput(lines)))
-    plan += _on_both("POST sessions/s", lambda arm: measures.creation(arm, seconds), ours, peer)
-    samples: dict[str, dict[str, list[Sample]]] = {}
-    for number in range(rounds):
-        for name, arm_name, measure_now in plan:
-            print(f"round {number + 1}/{rounds}: {name}, {arm_name}", file=sys.stderr, flush=True)
-            sample = _unless_void(measure_now)
-            if sample is not None:
-                samples.setdefault(name, {}).setdefault(arm_name, []).append(sample)
-    samples["memory of an idle session kB"] = {"Jelmore": [measures.idle_memory(ours, 20 if quick else 100)]}
-    return {name: {arm: _middle(values) for arm, values in by_arm.items()} for name, by_arm in samples.items()}
+def _sizes() -> Sizes:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="of all measures on all arms, in turn (3)")
+    parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
+    options = parser.parse_args()
+    if options.quick:
+        return Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=10)
+    return Sizes(rounds=max(1, options.rounds))
 
 
-def _on_both(
-    name: str, measure: Callable[[Arm], Sample], ours: Arm, peer: Arm | None
-) -> list[tuple[str, str, Callable[[], Sample]]]:
-    return [(name, arm.name, lambda arm=arm: measure(arm)) for arm in (ours, peer) if arm is not None]  # type: ignore[misc]
+def _measured(sizes: Sizes) -> Report:
+    with tempfile.TemporaryDirectory(prefix="jelmore-bench-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        with servers(home) as addresses:
+            running = Running(home, peers.ROOT)
+            try:
+                ours = arms.jelmore(running, addresses, home)
+                return run(ours, arms.afternoon(running, addresses), sizes)
+            finally:
+                running.stop()
 
 
-def _unless_void(measure: Callable[[], Sample]) -> Sample | None:
+def run(ours: Arm, peer: Arm | None, sizes: Sizes) -> Report:
+    """Measure every arm in turn, round by round."""
+    report = Report()
+    memory = Step("memory of an idle session kB", LOWER, ours.name, lambda: measures.idle_memory(ours, sizes.idle))
+    _take(report, memory, "once")  # first, on a fresh worker: later ones live on what earlier sessions left
+    for number in range(sizes.rounds):
+        for step in steps(ours, peer, sizes):
+            _take(report, step, f"round {number + 1}/{sizes.rounds}")
+    return report
+
+
+def steps(ours: Arm, peer: Arm | None, sizes: Sizes) -> Iterator[Step]:
+    """Return one round. The arms take turns within each measure, so that the machine's moods meet all of them."""
+    both = [arm for arm in (ours, peer) if arm is not None]
+    for arm in both:
+        yield Step("latency ms", LOWER, arm.name, lambda arm=arm: measures.latency(arm, sizes.lines))  # type: ignore[misc]
+    yield Step("latency ms", LOWER, "pipe", lambda: pipe.latency(sizes.lines))
+    for arm in both:
+        yield Step("input round trip ms", LOWER, arm.name, lambda arm=arm: measures.round_trip(arm, sizes.inputs))  # type: ignore[misc]
+    yield Step("input round trip ms", LOWER, "pipe", lambda: pipe.round_trip(sizes.inputs))
+    for arm in both:
+        lines = sizes.flood if arm is ours else sizes.slow_flood
+        yield Step("output MB/s", HIGHER, arm.name, lambda arm=arm, lines=lines: measures.throughput(arm, lines))  # type: ignore[misc]
+    yield Step("output MB/s", HIGHER, "pipe", lambda: pipe.throughput(sizes.flood))
+    for arm in both:
+        yield Step("sessions/s", HIGHER, arm.name, lambda arm=arm: measures.creation(arm, sizes.seconds))  # type: ignore[misc]
+
+
+def _take(report: Report, step: Step, when: str) -> None:
+    """Take one sample; a void one is noted and left out."""
+    print(f"{when}: {step.name}, {step.arm}", file=sys.stderr, flush=True)
     try:
-        return measure()
-    except measures.Void as why:
+        report.add(step.name, step.better, step.arm, step.measure())
+    except (Void, OSError) as why:
+        report.void.append(f"{when}: {step.name}, {step.arm}: {why}")
         print(f"  void: {why}", file=sys.stderr)
-        return None
-
-
-def _middle(values: list[Sample]) -> Any:
-    if isinstance(values[0], dict):
-        return {name: median(value[name] for value in values if isinstance(value, dict)) for name in values[0]}
-    return median(value for value in values if isinstance(value, float))
-
-
-def show(measured: dict[str, dict[str, Any]]) -> None:
-    """Print a table: what was measured, and Jelmore's ratio to the others."""
-    load = os.getloadavg()[0]
-    print(f"\n{platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}; medians; voided runs left out\n")
-    print(f"{'':<32}{'Jelmore':>10}{'afternoon':>12}{'pipe':>10}{'× afternoon':>14}{'× pipe':>10}")
-    for name, by_arm in measured.items():
-        for part in ("p50", "p99") if isinstance(by_arm.get("Jelmore"), dict) else ("",):
-            values = {arm: value[part] if part else value for arm, value in by_arm.items()}
-            print(f"{f'{name} {part}':<32}" + _cells(values))
-    print()
-
-
-def _cells(values: dict[str, float]) -> str:
-    ours = values.get("Jelmore")
-    cells = [f"{values[arm]:.3g}" if arm in values else "-" for arm in ("Jelmore", "afternoon", "pipe")]
-    others = ("afternoon", "pipe")
-    cells += [f"{ours / values[arm]:.2f}" if ours is not None and values.get(arm) else "-" for arm in others]
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, (10, 12, 10, 14, 10), strict=True))
-
-
-def save(measured: dict[str, dict[str, Any]]) -> None:
-    """Write the results beside the code; git ignores them."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{time.strftime('%Y-%m-%dT%H%M%S')}.json"
-    facts = {"python": platform.python_version(), "cores": os.cpu_count(), "kernel": platform.release()}
-    path.write_text(json.dumps({"machine": facts, "medians": measured}, indent=2) + "\n")
-    print(f"Written to {path}")
 
 
 if __name__ == "__main__":

@@ -1,99 +1,41 @@
-"""The things that are measured, started as real processes on free ports and always stopped."""
+"""The installations that are measured over HTTP: Jelmore and the afternoon's work, as real processes on free ports."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import redis
+
+from benchmarks import peers
+from benchmarks.client import KEY, Client
 from core.settings import environment, load_settings
-from jelmore.embedded import Postgres, Valkey
 from jelmore.embedded.server import free_port
-from jelmore.processes import dies_with_parent
 from migrations.__main__ import upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-PEERS: Final = ROOT / "benchmarks" / ".peers"
-PEER_PACKAGES: Final = ("fastapi", "uvicorn[standard]", "sse-starlette", "arq")
-KEY: Final = "bench-key"
-READY_SECONDS: Final = 30.0
+    from benchmarks.processes import Running
+
 SLOTS: Final = 200
+RULES: Final = ("GLOBAL", "AUTHENTICATION", "SESSION_CREATION", "STREAMING", "WEBSOCKET")
+UNENDED: Final = "?limit=1&status=initializing&status=active&status=idle&status=waiting_input&status=terminating"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Arm:
-    """One installation that is measured over HTTP."""
+    """One installation: where it answers, its worker's pid, how to see that all its sessions have ended."""
 
     name: str
     port: int
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def worker(self) -> int:
-        """Return the pid of its worker."""
-        return self.processes[1].pid
-
-
-class Running:
-    """Starts processes; stops them all, whatever happens."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, name: str, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Start a process; its output goes to a file in the home."""
-        with (self._home / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                env=env,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=dies_with_parent(signal.SIGTERM),
-            )
-        self._processes.append(process)
-        return process
-
-    def stop(self) -> None:
-        """Ask all to leave, the last started first; kill what stays."""
-        for process in reversed(self._processes):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in reversed(self._processes):
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-@contextmanager
-def servers(home: Path) -> Iterator[dict[str, str]]:
-    """Start Valkey and PostgreSQL, durable as in production; hand out their addresses."""
-    started = [Valkey(home), Postgres(home)]
-    try:
-        for server in started:
-            server.launch()
-        for server in started:
-            server.wait_ready()
-        yield {server.setting: server.url for server in started}
-    finally:
-        for server in started:
-            server.stop()
+    worker: int
+    is_quiet: Callable[[], bool]
+    end: Callable[[str], None]
 
 
 def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
@@ -107,62 +49,44 @@ def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
         "API_HOST": "127.0.0.1",
         "PORT": str(port),
         "API_KEYS": json.dumps({KEY: {"permissions": ["admin"]}}),
+        "DEFAULT_PROGRAM": "shell",
         "WORKER_SLOTS": str(SLOTS),
+        "WORKER_DRAIN_SECONDS": "2",
         "MAX_CONCURRENT_SESSIONS": "1000000",
         "LOG_LEVEL": "WARNING",
-        **{f"RATE_LIMIT_{rule}": "" for rule in ("GLOBAL", "AUTHENTICATION", "SESSION_CREATION", "STREAMING")},
+        **{f"RATE_LIMIT_{rule}": "" for rule in RULES},
     }
-    web = [*("gunicorn", "-k", "gevent", "-c", "gunicorn.conf.py", "--access-logfile", "/dev/null", "app:create_app()")]
-    arm = Arm("Jelmore", port)
-    for name, command in (("web", web), ("worker", ["tasks.worker"]), ("beat", ["tasks.beat"])):
-        arm.processes.append(running.start(name, [sys.executable, "-m", *command], env))
-    wait_for(port)
-    return arm
+    running.start("web", [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"], env)
+    worker = running.start("worker", [sys.executable, "-m", "tasks.worker"], env)
+    running.start("beat", [sys.executable, "-m", "tasks.beat"], env)
+    running.wait_for("web", port)
+    return Arm("Jelmore", port, worker.pid, lambda: not _ask(port, "GET", UNENDED), lambda i: _end(port, i))
+
+
+def _ask(port: int, method: str, path: str) -> object:
+    client = Client(port)
+    answer: object = client.ask(method, path)
+    client.close()
+    return answer
+
+
+def _end(port: int, session_id: str) -> None:
+    _ask(port, "DELETE", f"/{session_id}?wait=0")
 
 
 def afternoon(running: Running, addresses: dict[str, str]) -> Arm | None:
     """Start the afternoon's work, or None where its packages cannot be had."""
-    if not install_peers():
+    if not peers.install():
         return None
     port = free_port()
-    folder = str(ROOT / "benchmarks" / "afternoon")
+    folder = str(peers.ROOT / "benchmarks" / "afternoon")
     env = {"PATH": environment().get("PATH", os.defpath), "REDIS_URL": addresses["REDIS_URL"], "PYTHONPATH": folder}
-    python = str(PEERS / "bin" / "python")
+    python = str(peers.PYTHON)
     web = [python, "-m", "uvicorn", "web:app", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-    worker = [python, "-m", "arq", "jobs.WorkerSettings"]
-    arm = Arm("afternoon", port)
-    arm.processes = [running.start("peer-web", web, env), running.start("peer-worker", worker, env)]
-    wait_for(port)
-    return arm
-
-
-def install_peers() -> bool:
-    """Install the peers into a folder of their own: arq needs a Redis client that Celery refuses."""
-    if (PEERS / "installed").exists():
-        return True
-    uv = next((str(path) for path in (ROOT / ".uv" / "bin" / "uv",) if path.exists()), "uv")
-    steps = (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)],
-        [uv, "pip", "install", "--quiet", "--python", str(PEERS / "bin" / "python"), *PEER_PACKAGES],
-    )
-    try:
-        for step in steps:
-            subprocess.run(step, check=True, timeout=180, capture_output=True)
-    except (OSError, subprocess.SubprocessError) as why:
-        print(f"The afternoon's packages cannot be had ({why}); it is left out.", file=sys.stderr)
-        return False
-    (PEERS / "installed").touch()
-    return True
-
-
-def wait_for(port: int) -> None:
-    """Wait until a web process answers."""
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    running.start("peer-web", web, env)
+    worker = running.start("peer-worker", [python, "-m", "arq", "jobs.WorkerSettings"], env)
+    running.wait_for("peer-web", port)
+    queue = redis.Redis.from_url(addresses["REDIS_URL"])
+    # arq takes a job from its queue when the job has ended. Sessions cannot be ended: a `cat` of each round stays.
+    stay: set[str] = set()
+    return Arm("afternoon", port, worker.pid, lambda: queue.zcard("arq:queue") <= len(stay), stay.add)

@@ -1,4 +1,7 @@
-"""A small client with little of its own to wait for: one connection, lines as they come, the clock read at once."""
+"""A client with little of its own to wait for: JSON requests over one connection, and a stream read from a bare socket.
+
+http.client reads a chunked answer in pieces of 8 KiB: it would be what a flood measures. So `follow` takes the chunks apart itself.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +9,139 @@ import http.client
 import json
 import socket
 import time
-from typing import TYPE_CHECKING, Any
-
-from benchmarks.arms import KEY
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.arms import Arm
-
-TIMEOUT_SECONDS = 60
-HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+KEY: Final = "bench-key"
+TIMEOUT_SECONDS: Final = 30
+RECEIVE_BYTES: Final = 262144
+SESSIONS: Final = "/api/v1/sessions"
+HEADERS: Final = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
 class Client:
     """One keep-alive connection to an arm."""
 
-    def __init__(self, arm: Arm) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", arm.port, timeout=TIMEOUT_SECONDS)
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
         self._connection.connect()
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST and return the answer's body; anything but a 2xx is an error."""
-        self._connection.request("POST", f"/api/v1/sessions{path}", json.dumps(body), HEADERS)
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Send a request and return the answer's JSON; anything but a 2xx is an error."""
+        self._connection.request(method, SESSIONS + path, json.dumps(body) if body is not None else None, HEADERS)
         answer = self._connection.getresponse()
         text = answer.read()
         if answer.status >= 300:
-            raise RuntimeError(f"{answer.status}: {text[:200]!r}")
-        parsed: dict[str, Any] = json.loads(text)
-        return parsed
+            raise RuntimeError(f"{method} {path}: {answer.status} {text[:200]!r}")
+        return json.loads(text)
 
     def create(self, query: str) -> str:
         """Create a session; return its id."""
-        session_id: str = self.post("", {"query": query})["session_id"]
+        session_id: str = self.ask("POST", "", {"query": query})["session_id"]
         return session_id
 
-    def delete(self, session_id: str) -> None:
-        """End a session."""
-        self._connection.request("DELETE", f"/api/v1/sessions/{session_id}", headers=HEADERS)
-        self._connection.getresponse().read()
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
 
-def follow(arm: Arm, session_id: str) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """Yield (event, data, monotonic nanoseconds at which it was read) until the stream ends."""
-    connection = http.client.HTTPConnection("127.0.0.1", arm.port, timeout=TIMEOUT_SECONDS)
-    connection.request("GET", f"/api/v1/sessions/{session_id}/stream", headers=HEADERS)
-    answer = connection.getresponse()
-    event = ""
-    for raw in answer:
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A server-sent event, and the monotonic nanoseconds at which its end was read."""
+
+    name: str
+    raw: bytes
+    at: int
+
+    @property
+    def content(self) -> str:
+        """What an output event carries."""
+        text: str = json.loads(self.raw)["content"]
+        return text
+
+
+def follow(port: int, session_id: str) -> Iterator[Event]:
+    """Yield a session's events, as they come, until the stream ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        path = f"{SESSIONS}/{session_id}/stream"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+        yield from _events(_payload(connection))
+
+
+def _events(pieces: Iterator[tuple[bytes, int]]) -> Iterator[Event]:
+    name, rest = "", bytearray()
+    for piece, at in pieces:
+        rest += piece
+        if b"\n" not in piece:
+            continue
+        *lines, last = bytes(rest).split(b"\n")
+        rest = bytearray(last)
+        for line in lines:
+            if line.startswith(b"event: "):
+                name = line[7:].strip().decode()
+            elif line.startswith(b"data: "):
+                yield Event(name, line[6:], at)
+
+
+def _payload(connection: socket.socket) -> Iterator[tuple[bytes, int]]:
+    """Yield the body of the answer on a connection, without the chunks' frames if it has any."""
+    head = bytearray()
+    while b"\r\n\r\n" not in head:
+        head += _receive(connection)
+    at = time.monotonic_ns()
+    status, _, first = bytes(head).partition(b"\r\n\r\n")
+    if b" 200 " not in status.split(b"\r\n")[0]:
+        raise RuntimeError(f"the stream was answered {status[:60]!r}")
+    chunked = b"transfer-encoding: chunked" in status.lower()
+    chunks = _Chunks()
+    received = first
+    while True:
+        piece = chunks.take(received) if chunked else received
+        if piece:
+            yield piece, at
+        if chunks.ended or not (received := connection.recv(RECEIVE_BYTES)):
+            return
         at = time.monotonic_ns()
-        if raw.startswith(b"event: "):
-            event = raw[7:].strip().decode()
-        elif raw.startswith(b"data: "):
-            yield event, json.loads(raw[6:]), at
-    connection.close()
+
+
+def _receive(connection: socket.socket) -> bytes:
+    received = connection.recv(RECEIVE_BYTES)
+    if not received:
+        raise ConnectionError("hung up before it answered")
+    return received
+
+
+class _Chunks:
+    """Takes HTTP/1.1 chunks apart, wherever they were cut on their way."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._left = 0  # of the present chunk, with the two bytes behind it
+        self.ended = False
+
+    def take(self, received: bytes) -> bytes:
+        """Return what of the payload has come."""
+        self._buffer += received
+        payload = bytearray()
+        while self._buffer and not self.ended and (self._left or self._begin()):
+            part = self._buffer[: self._left]
+            del self._buffer[: len(part)]
+            self._left -= len(part)
+            payload += part[: len(part) - min(len(part), 2 - min(self._left, 2))]
+        return bytes(payload)
+
+    def _begin(self) -> bool:
+        """Read the next chunk's length; False while it has not come."""
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            return False
+        size = int(self._buffer[:end].split(b";")[0], 16)
+        del self._buffer[: end + 2]
+        self._left = size + 2
+        self.ended = size == 0
+        return not self.ended

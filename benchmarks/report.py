@@ -1,0 +1,98 @@
+"""What a run found: medians and spreads over the rounds, ratios, the machine; printed and written to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+RESULTS: Final = Path(__file__).with_name("results")
+ARMS: Final = ("Jelmore", "afternoon", "pipe")
+LOWER: Final = "lower is better"
+HIGHER: Final = "higher is better"
+WIDTHS: Final = (34, 10, 12, 10, 13, 9, 11)
+
+
+@dataclass
+class Report:
+    """Samples by row and arm; a row is one number of a measure, as "latency ms, p50"."""
+
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    better: dict[str, str] = field(default_factory=dict)
+    void: list[str] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=lambda: {"load_before": os.getloadavg()[0]})
+
+    def add(self, name: str, better: str, arm: str, sample: dict[str, float] | float) -> None:
+        """Take a sample; one of several numbers makes several rows."""
+        for part, value in (sample if isinstance(sample, dict) else {"": sample}).items():
+            row = f"{name}, {part}" if part else name
+            self.better[row] = better
+            self.samples.setdefault(row, {}).setdefault(arm, []).append(value)
+
+    def show(self) -> None:
+        """Print the table."""
+        print("\n" + _line(("medians", *ARMS, "× afternoon", "× pipe", "spread")))
+        for row, by_arm in self.samples.items():
+            print(_line((row, *_cells({arm: median(values) for arm, values in by_arm.items()}), _spread(by_arm))))
+            print(f"  {self.better[row]}") if self._begins(row) else None
+        print(f"\nspread: Jelmore's rounds, lowest and highest, to their median. Void runs, left out: {len(self.void)}")
+        for why in self.void:
+            print(f"  {why}")
+        print(", ".join(f"{name} {value}" for name, value in self._facts().items()))
+
+    def save(self) -> Path:
+        """Write every sample beside the code; git ignores the file."""
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{time.strftime('%Y-%m-%dT%H%M%S')}.json"
+        found = {"machine": self._facts(), "better": self.better, "void": self.void, "samples": self.samples}
+        path.write_text(json.dumps(found, indent=2) + "\n")
+        return path
+
+    def _begins(self, row: str) -> bool:
+        """Whether the next row says something else about better and worse."""
+        rows = list(self.samples)
+        following = rows[rows.index(row) + 1 :]
+        return not following or self.better[following[0]] != self.better[row]
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+            "cores": os.cpu_count(),
+            "processor": _processor(),
+            **self.machine,
+            "load_after": os.getloadavg()[0],
+        }
+
+
+def _cells(values: dict[str, float]) -> list[str]:
+    ours = values.get("Jelmore")
+    cells = [f"{values[arm]:.3g}" if arm in values else "-" for arm in ARMS]
+    return cells + [f"{ours / values[arm]:.2g}" if ours and values.get(arm) else "-" for arm in ARMS[1:]]
+
+
+def _spread(by_arm: dict[str, list[float]]) -> str:
+    ours = by_arm.get("Jelmore", [])
+    if len(ours) < 2 or not median(ours):
+        return "-"
+    low, high = (100 * (value / median(ours) - 1) for value in (min(ours), max(ours)))
+    return f"{low:+.0f}/{high:+.0f} %"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return cells[0].ljust(WIDTHS[0]) + "".join(
+        cell.rjust(width) for cell, width in zip(cells[1:], WIDTHS[1:], strict=True)
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
