@@ -8,7 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks import arms, measures, peers, pipe
 from benchmarks.processes import NotReady, Running, servers
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.arms import Arm
 
 INTERRUPTED = 130
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Step:
 def main() -> int:
     """Measure, print, save; stop everything, also on Ctrl-C or SIGTERM."""
     sizes = _sizes()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in STOPPING:
+        signal.signal(number, _stop)  # Ctrl-C too: a shell's background job is started deaf to it
     try:
         report = _measured(sizes)
     except KeyboardInterrupt:
@@ -61,6 +63,13 @@ def main() -> int:
     report.show()
     print(f"Written to {report.save()}")
     return 0
+
+
+def _stop(*_: object) -> NoReturn:
+    """Leave, undisturbed by whoever asks again: stopping everything takes no more than some seconds."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _sizes() -> Sizes:
