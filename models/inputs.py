@@ -35,10 +35,11 @@ class Kind(StrEnum):
     RESIZE = "resize"
     SIGNAL = "signal"
     INTERRUPT = "interrupt"
+    EXTEND = "extend"
     STOP = "stop"
 
 
-ORDERED: Final = frozenset({Kind.INPUT, Kind.EOF})
+ORDERED: Final = frozenset({Kind.INPUT, Kind.EOF, Kind.RESIZE})
 """Kinds that keep their place behind input the program has not read yet; the others go at once."""
 
 
@@ -194,14 +195,14 @@ _FETCH = text("""
         SELECT i.session_id, i.input_seq FROM mine CROSS JOIN LATERAL (
             SELECT session_id, input_seq FROM inputs
             WHERE inputs.session_id = mine.session_id AND state IN ('accepted', 'writing')
-              AND kind IN ('input', 'eof') AND input_seq > mine.after_ordered
+              AND kind IN ('input', 'eof', 'resize') AND input_seq > mine.after_ordered
             ORDER BY input_seq LIMIT mine.room
         ) AS i
         UNION ALL
         SELECT i.session_id, i.input_seq FROM mine CROSS JOIN LATERAL (
             SELECT session_id, input_seq FROM inputs
             WHERE inputs.session_id = mine.session_id AND state IN ('accepted', 'writing')
-              AND kind NOT IN ('input', 'eof') AND input_seq > mine.after_urgent
+              AND kind NOT IN ('input', 'eof', 'resize') AND input_seq > mine.after_urgent
             ORDER BY input_seq LIMIT 100
         ) AS i
     )
