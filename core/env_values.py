@@ -18,6 +18,8 @@ from core.rates import Rate, parse_rate
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+LAST_UID: Final = 2**32 - 3  # the two after it mean nobody at all to the kernel
+USERS: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}|([0-9]{1,10})(?:-([0-9]{1,10}))?")
 ORIGIN: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+", re.IGNORECASE)
 
 
@@ -63,6 +65,16 @@ def _roots(roots: tuple[Path, ...]) -> tuple[Path, ...]:
     return roots
 
 
+def _users(users: str) -> str:
+    form = USERS.fullmatch(users)
+    if form is None:
+        raise ValueError("needs the name of a user, a uid, or a range of them like 20000-20999")
+    first, last = int(form[1] or 1), int(form[2] or form[1] or 1)
+    if not 0 < first <= last <= LAST_UID:
+        raise ValueError(f"needs uids from 1 to {LAST_UID}, the smaller one first")
+    return users
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -89,6 +101,8 @@ Origins = Annotated[Words, AfterValidator(_origins)]
 Networks = Annotated[Words, AfterValidator(_networks)]
 Logins = Annotated[Words, AfterValidator(_logins)]
 Roots = Annotated[tuple[Path, ...], BeforeValidator(_listed), AfterValidator(_roots)]
+
+Users = Annotated[str, AfterValidator(_users)]
 
 RateLimit = Annotated[InstanceOf[Rate] | None, BeforeValidator(parse_rate)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]

@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     InstanceOf,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -42,19 +43,31 @@ from core.env_values import (
     RedisUrl,
     Roots,
     Seconds,
+    Users,
     Words,
 )
 from core.errors import ConfigurationError
+from core.programs import BUILT_IN_PROGRAMS, PRODUCTION_PROGRAMS, ConfiguredProgram, parse_programs
 from core.rates import Rate
+from core.redaction import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-BUILT_IN_PROGRAMS: Final = ("shell", "echo", "cat")
-PRODUCTION_PROGRAMS: Final = ("echo", "cat")
 REDIS_VARIABLES: Final = ("REDIS_TLS_URL", "REDIS_URL", "REDISCLOUD_URL")
 """Platforms that set the first one set the second as well, to an address without TLS."""
 LIBRARYS_SUBJECT: Final = re.compile(r"^(Input|String|Value) (?=should|is )")
+
+
+def _enabled(value: Any, others: ValidationInfo) -> Any:
+    """Fill in the default of PROGRAMS_ENABLED, which looks at the settings that stand before it."""
+    if value != ():
+        return value
+    built_in = PRODUCTION_PROGRAMS if others.data.get("jelmore_env") == "production" else BUILT_IN_PROGRAMS
+    return (*built_in, *(program.name for program in others.data.get("jelmore_programs", ())))
+
+
+EnabledPrograms = Annotated[Words, BeforeValidator(_enabled)]
 
 
 class Settings(BaseModel):
@@ -115,9 +128,12 @@ class Settings(BaseModel):
     max_sessions_per_owner: Count | None = None  # not ended ones, as above
 
     # Sessions.
+    # TOML file or JSON of configured programs
+    jelmore_programs: Annotated[
+        tuple[InstanceOf[ConfiguredProgram], ...], BeforeValidator(parse_programs), Field(repr=False)
+    ] = ()
+    programs_enabled: EnabledPrograms = ()  # default: built-in ones, in production without shell, and configured ones
     default_program: str = "shell"
-    programs_enabled: Words = ()  # default: all built-in ones; in production without shell
-    jelmore_programs: Annotated[str | None, Field(repr=False)] = None  # TOML file or JSON of configured programs
     session_roots: Roots = ()  # where current_directory may be; absolute paths
     session_default_timeout_seconds: Count = 3600
     session_cleanup_interval_seconds: Seconds = 300
@@ -130,8 +146,9 @@ class Settings(BaseModel):
     session_max_files: Count = 1024
     session_max_file_bytes: Bytes | None = None
     session_nice: Annotated[int, Field(ge=0, le=19)] = 10
-    session_user: str | None = None
+    session_user: Users | None = None  # a name, a uid, or a range (20000-20999) with one for each live session
     session_sandbox: Literal["bwrap"] | None = None
+    session_sandbox_network: bool = False  # whether sandboxed sessions reach the network
     session_restarts: Annotated[int, Field(ge=0)] = 3
     terminate_grace_seconds: Seconds = 5.0
 
@@ -195,7 +212,6 @@ class Settings(BaseModel):
         filled.setdefault("celery_broker_url", given.get("redis_url", cls.model_fields["redis_url"].default))
         production = given.get("jelmore_env") == "production"
         filled.setdefault("cors_origins", () if production else ("*",))
-        filled.setdefault("programs_enabled", PRODUCTION_PROGRAMS if production else BUILT_IN_PROGRAMS)
         return filled
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -216,10 +232,17 @@ class Settings(BaseModel):
         return self.jelmore_env == "production"
 
     @property
+    def programs(self) -> tuple[ConfiguredProgram, ...]:
+        """Return the configured programs."""
+        return self.jelmore_programs
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Return what no log may show."""
         passwords = (login.partition(":")[2] for login in self.flower_basic_auth)
-        return (*(key.key for key in self.api_keys), *passwords)
+        # Short values of programs' variables, like "1", would tear holes into every line.
+        variables = (text for program in self.programs for text in program.env.values() if len(text) >= LONG)
+        return (*(key.key for key in self.api_keys), *passwords, *variables)
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -244,8 +267,26 @@ def contradictions(settings: Settings) -> Iterator[tuple[set[str], str]]:
             {"worker_watchdog_seconds", "worker_drain_seconds"},
             "WORKER_WATCHDOG_SECONDS must be more than WORKER_DRAIN_SECONDS",
         )
+    yield from _unknown_programs(settings)
     if settings.in_production:
         yield from (({"api_keys"}, f"API_KEYS {fault}") for fault in production_faults(settings.api_keys))
+
+
+def _unknown_programs(settings: Settings) -> Iterator[tuple[set[str], str]]:
+    known = {*BUILT_IN_PROGRAMS, *(program.name for program in settings.programs)}
+    if unknown := sorted({*settings.programs_enabled} - known):
+        listed = ", ".join(map(ascii, unknown))
+        yield (
+            {"programs_enabled", "jelmore_programs"},
+            f"PROGRAMS_ENABLED has names that are neither built in nor in JELMORE_PROGRAMS: {listed}",
+        )
+    # Where it was not said, it may be one that is off: requests then have to name theirs.
+    given = "default_program" in settings.model_fields_set
+    if given and settings.default_program not in settings.programs_enabled:
+        yield (
+            {"default_program", "programs_enabled", "jelmore_programs"},
+            f"DEFAULT_PROGRAM must be one of the programs enabled: {', '.join(settings.programs_enabled)}",
+        )
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -55,6 +55,8 @@ def test_all_faults_are_told_together_each_with_its_variable() -> None:
         "API_PREFIX": "api/",
         "WORKER_NAME": "a b",
         "NATS_MIRROR_OUTPUT": "perhaps",
+        "JELMORE_PROGRAMS": "{",
+        "SESSION_USER": "root and others",
     }
 
     assert faulty(**wrong) == set(wrong)
@@ -109,6 +111,9 @@ def test_the_error_shows_every_fault() -> None:
         {"WORKER_NAME": "hush hush"},
         {"JELMORE_ENV": "hush"},
         {"PORT": "hush"},
+        {"JELMORE_PROGRAMS": "/hush"},
+        {"JELMORE_PROGRAMS": '{"p": {"argv": ["hush"], "env": {"TOKEN-": "hush"}, "stop_signal": "hush"}}'},
+        {"SESSION_USER": "Hush!"},
     ],
 )
 def test_no_fault_shows_a_value(environ: dict[str, str]) -> None:
@@ -283,6 +288,60 @@ def test_production_offers_no_shell_and_no_foreign_origin_unless_told() -> None:
     assert load_settings(PRODUCTION | {"PROGRAMS_ENABLED": "shell"}).programs_enabled == ("shell",)
 
 
+# Programs.
+
+PYTHON = '{"python": {"argv": ["/usr/bin/python3", "-i"]}}'
+
+
+def test_configured_programs_are_enabled_beside_the_built_in_ones() -> None:
+    assert load_settings({"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("shell", "echo", "cat", "python")
+    assert load_settings(PRODUCTION | {"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("echo", "cat", "python")
+    only = load_settings({"JELMORE_PROGRAMS": PYTHON, "PROGRAMS_ENABLED": "python"})
+    assert (only.programs_enabled, [program.name for program in only.programs]) == (("python",), ["python"])
+
+
+def test_enabling_a_program_that_nobody_knows_is_a_fault() -> None:
+    (told,) = faults(PROGRAMS_ENABLED="echo,pyhton", JELMORE_PROGRAMS=PYTHON)
+
+    assert told.startswith("PROGRAMS_ENABLED ")
+    assert "pyhton" in told
+    assert faulty(PROGRAMS_ENABLED="echo,python") == {"PROGRAMS_ENABLED"}
+
+
+def test_a_default_program_that_was_chosen_must_be_enabled() -> None:
+    assert faulty(DEFAULT_PROGRAM="python") == {"DEFAULT_PROGRAM"}
+    assert faulty(**PRODUCTION, DEFAULT_PROGRAM="shell") == {"DEFAULT_PROGRAM"}
+    assert load_settings({"DEFAULT_PROGRAM": "python", "JELMORE_PROGRAMS": PYTHON}).default_program == "python"
+
+
+def test_a_default_program_that_nobody_chose_may_be_off() -> None:
+    assert load_settings(PRODUCTION).default_program == "shell"
+    assert load_settings({"PROGRAMS_ENABLED": "echo"}).default_program == "shell"
+
+
+def test_a_fault_of_the_programs_is_told_once_and_not_again_as_unknown_names() -> None:
+    given = {"JELMORE_PROGRAMS": "{", "PROGRAMS_ENABLED": "python", "DEFAULT_PROGRAM": "python"}
+
+    assert len(faults(**given)) == 1
+
+
+def test_long_values_of_programs_variables_are_secrets() -> None:
+    program = {"argv": ["/bin/agent"], "env": {"TOKEN": "a-token-of-some-length", "DEBUG": "1"}}
+    settings = load_settings({"JELMORE_PROGRAMS": json.dumps({"agent": program})})
+
+    assert settings.secrets == ("a-token-of-some-length",)
+
+
+@pytest.mark.parametrize("users", ["jelmore-sessions", "1000", "20000-20999", "7-7"])
+def test_users_of_sessions_are_a_name_a_uid_or_a_range(users: str) -> None:
+    assert load_settings({"SESSION_USER": users}).session_user == users
+
+
+@pytest.mark.parametrize("users", ["0", "0-5", "9-3", "1-", "-1", "a b", "Ann", "1-4294967295", "1--2", "a-b-c:d"])
+def test_users_of_sessions_are_nothing_else(users: str) -> None:
+    assert faulty(SESSION_USER=users) == {"SESSION_USER"}
+
+
 # The object.
 
 
@@ -299,7 +358,7 @@ def test_no_representation_shows_a_secret() -> None:
             "REDIS_URL": "redis://:hush@h",
             "NATS_URL": "nats://u:hush@a,nats://u:hush@b,nats://hush@c",
             "FLOWER_BASIC_AUTH": "me:hush",
-            "JELMORE_PROGRAMS": '{"p": {"env": {"TOKEN": "hush"}}}',
+            "JELMORE_PROGRAMS": '{"p": {"argv": ["/p"], "env": {"TOKEN": "hush"}}}',
         }
     )
 
