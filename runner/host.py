@@ -6,6 +6,8 @@ one session's pipes and decisions stand in `runner.live`, mailboxes in `runner.m
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
@@ -18,7 +20,7 @@ from core.vital import spawn_vital
 from models import claims, sessions
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
-from runner import finishing, launch
+from runner import finishing, launch, marks
 from runner.keeper_link import Ears, KeeperLink, boottime
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
@@ -196,7 +198,15 @@ class Host:
 
     # Surroundings of a live session: called from the hub, never blocking.
 
-    def signal(self, tag: int, number: int) -> None:
+    def signal(self, tag: int, number: int, *, group: int | None = None) -> None:
+        """Send a signal to a process group of a session, by default its main process's."""
+        if group is None or marks.tag_of(group) != tag:
+            self.keeper.signal(tag, number)
+            return
+        with suppress(OSError):  # gone meanwhile
+            os.killpg(group, number)
+
+    def signal_all(self, tag: int, number: int) -> None:
         """Send a signal to all processes of a session."""
         self.keeper.signal(tag, number, whole=True)
 

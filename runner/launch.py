@@ -1,56 +1,60 @@
-"""From a claimed row to a running process: workspace, environment, pipes, the keeper's spawn.
+"""From a claimed row to a running process: workspace, environment, pipes or a terminal, the keeper's spawn.
 
 The environment is built from nothing. The service's own variables, with its secrets, never reach a session.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from core.errors import SpawnFailed
 from models.claims import Started
 from runner.keeper_link import SpawnRequest
 from runner.plumbing import Letter, Plumbing
 from runner.programs.plain import Command, command_of
+from runner.terminal import NAME, Terminal
 
 if TYPE_CHECKING:
     from core.settings import Settings
     from models.tables import Session
     from runner.keeper_link import KeeperLink
     from runner.live import LiveSession
+    from runner.plumbing import Ears
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Settings) -> Started:
-    """Spawn the session's process and listen to its pipes. Raises SpawnFailed; then nothing is left open."""
+    """Spawn the session's process and listen to it. Raises SpawnFailed; then nothing is left open."""
     command = _command(session)
     workspace = make_workspace(settings, session)
     directory = directory_of(settings, session, workspace)
-    pipes = Pipes()
+    ends = ends_for(session)
     try:
         request = SpawnRequest(
             tag=live.identity.tag,
             argv=command.argv,
             env=environment(session, command, workspace),
             cwd=str(directory),
-            descriptors=(pipes.stdin[0], pipes.stdout[1], pipes.stderr[1]),
+            descriptors=ends.theirs,
+            terminal=session.terminal is not None,
             limits=((resource.RLIMIT_CORE, 0, 0),),
             nice=settings.session_nice,
             max_processes=settings.session_max_processes,
         )
         pid = keeper.spawn(request)
     except BaseException:
-        pipes.close_ours()
+        ends.close_ours()
         raise
     finally:
-        pipes.close_theirs()
-    plumbing = Plumbing({pipes.stdout[0]: "stdout", pipes.stderr[0]: "stderr"}, pipes.stdin[1], live.ears())
-    live.started(plumbing)
+        ends.close_theirs()
+    plumbing = ends.plumbing(live.ears())
+    live.started(plumbing, pid)
     if command.stdin:
         plumbing.write(Letter(None, command.stdin))
     return Started(pid, str(directory))
@@ -63,18 +67,53 @@ def _command(session: Session) -> Command:
         raise SpawnFailed(f"this worker has no program named {session.program}") from None
 
 
+class Ends(Protocol):
+    """What connects the worker and a process, before it is spawned."""
+
+    @property
+    def theirs(self) -> tuple[int, ...]: ...
+    def plumbing(self, ears: Ears) -> Plumbing: ...
+    def close_ours(self) -> None: ...
+    def close_theirs(self) -> None: ...
+
+
+def ends_for(session: Session) -> Ends:
+    """Make what the session asked for: three pipes, or a terminal. Raises SpawnFailed where the system has none left."""
+    try:
+        if session.terminal is None:
+            return Pipes()
+        return OneTerminal(Terminal(session.terminal["rows"], session.terminal["cols"]))
+    except OSError as fault:
+        raise SpawnFailed(f"no pipes or terminal to be had: {fault.strerror}") from fault
+
+
 class Pipes:
     """The three pipes of a process. Each is (read end, write end)."""
 
     def __init__(self) -> None:
-        self.stdin = os.pipe2(os.O_CLOEXEC)
-        self.stdout = os.pipe2(os.O_CLOEXEC)
-        self.stderr = os.pipe2(os.O_CLOEXEC)
+        self._pairs: list[tuple[int, int]] = []
+        try:
+            for _ in range(3):
+                self._pairs.append(os.pipe2(os.O_CLOEXEC))
+        except OSError:
+            for fd in (fd for pair in self._pairs for fd in pair):
+                os.close(fd)
+            raise
+        self._stdin, self._stdout, self._stderr = self._pairs
         for fd in self._ours():
             os.set_blocking(fd, False)
 
-    def _ours(self) -> tuple[int, int, int]:
-        return self.stdin[1], self.stdout[0], self.stderr[0]
+    @property
+    def theirs(self) -> tuple[int, ...]:
+        """Return the process's 0, 1 and 2."""
+        return self._stdin[0], self._stdout[1], self._stderr[1]
+
+    def _ours(self) -> tuple[int, ...]:
+        return self._stdin[1], self._stdout[0], self._stderr[0]
+
+    def plumbing(self, ears: Ears) -> Plumbing:
+        """Listen from here on."""
+        return Plumbing({self._stdout[0]: "stdout", self._stderr[0]: "stderr"}, self._stdin[1], ears)
 
     def close_ours(self) -> None:
         """Close the worker's ends."""
@@ -83,8 +122,34 @@ class Pipes:
 
     def close_theirs(self) -> None:
         """Close the process's ends here, so that its death is the end of the pipe."""
-        for fd in (self.stdin[0], self.stdout[1], self.stderr[1]):
+        for fd in self.theirs:
             os.close(fd)
+
+
+class OneTerminal:
+    """A terminal that is 0, 1, 2 and the controlling terminal of a process."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    @property
+    def theirs(self) -> tuple[int, ...]:
+        """Return the program's side."""
+        return (self._terminal.theirs,)
+
+    def plumbing(self, ears: Ears) -> Plumbing:
+        """Listen from here on."""
+        master = self._terminal.master
+        keyboard = fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 0)
+        return Plumbing({master: NAME}, keyboard, ears, self._terminal)
+
+    def close_ours(self) -> None:
+        """Close both sides."""
+        os.close(self._terminal.master)
+        self._terminal.close()
+
+    def close_theirs(self) -> None:
+        """Nothing: the worker keeps the program's side until nothing of the session lives."""
 
 
 def environment(session: Session, command: Command, workspace: Path) -> dict[str, str]:
@@ -93,7 +158,7 @@ def environment(session: Session, command: Command, workspace: Path) -> dict[str
         "PATH": PATH,
         "HOME": str(workspace),
         "LANG": "C.UTF-8",
-        "TERM": "dumb",
+        "TERM": "dumb" if session.terminal is None else "xterm-256color",
         **command.env,
         **session.env,
         # The mark by which a node sweep finds what is left of a session (beside the inherited limit).

@@ -7,10 +7,11 @@ server (marking, finishing) is handed to the host as a chore. Decisions are `run
 from __future__ import annotations
 
 from dataclasses import dataclass
+from signal import SIGINT
 from typing import TYPE_CHECKING, Protocol
 
 from core import metrics
-from models.inputs import Delivery, Kind, Mail, State
+from models.inputs import ORDERED, Delivery, Kind, Mail, State
 from models.lifecycle import Reason
 from runner import supervision
 from runner.plumbing import Ears, Letter, Plumbing
@@ -35,7 +36,8 @@ class Surroundings(Protocol):
 
     clock: Clock
 
-    def signal(self, tag: int, number: int) -> None: ...
+    def signal(self, tag: int, number: int, *, group: int | None = None) -> None: ...
+    def signal_all(self, tag: int, number: int) -> None: ...
     def end_all(self, tag: int) -> None: ...
     def replace_keeper(self) -> None: ...
     def news(self, live: LiveSession) -> None: ...
@@ -69,9 +71,11 @@ class LiveSession:
         self.after_ordered = 0
         self.after_urgent = 0
         self.plumbing: Plumbing | None = None
+        self.pid: int | None = None
         self.abandoned = False
         """Fenced: everything is killed, nothing is written any more."""
         self._letters: dict[int, Mail] = {}
+        self._early: list[Mail] = []
         self._starved = False
         self._holds = 0
         self._host = surroundings
@@ -82,11 +86,15 @@ class LiveSession:
         """Return the callbacks for this session's pipes."""
         return Ears(self._printed, self._drained, self._written, self._refused)
 
-    def started(self, plumbing: Plumbing) -> None:
+    def started(self, plumbing: Plumbing, pid: int) -> None:
         """The process runs and its pipes are listened to."""
         self.plumbing = plumbing
+        self.pid = pid
         self._write(EntryKind.STATUS, {"status": "active"})
         self._act(self.decisions.started(self._host.clock.now()))
+        early, self._early = self._early, []
+        for mail in early:
+            self._at_once(mail)
 
     def spawn_failed(self, error: str) -> None:
         """There is no process."""
@@ -114,6 +122,8 @@ class LiveSession:
 
     def emptied(self) -> None:
         """The keeper says that nothing of the session lives."""
+        if self.plumbing is not None and self.plumbing.terminal is not None:
+            self.plumbing.terminal.hang_up()
         self._act(self.decisions.emptied(self._host.clock.now()))
 
     def keeper_lost(self) -> None:
@@ -140,11 +150,14 @@ class LiveSession:
 
     def receive(self, mail: Mail) -> None:
         """Carry out one row of the mailbox. Rows come in order; the numbers seen are never taken twice."""
-        if mail.kind in (Kind.INPUT, Kind.EOF):
+        if mail.kind in ORDERED:
             self.after_ordered = mail.input_seq
             self._to_stdin(mail)
+            return
+        self.after_urgent = mail.input_seq
+        if self.plumbing is None and mail.kind in (Kind.SIGNAL, Kind.INTERRUPT):
+            self._early.append(mail)
         else:
-            self.after_urgent = mail.input_seq
             self._at_once(mail)
 
     def room_for_input(self) -> int:
@@ -154,23 +167,45 @@ class LiveSession:
 
     def _to_stdin(self, mail: Mail) -> None:
         assert self.plumbing is not None  # no rows are asked for before the start
+        if mail.kind is Kind.RESIZE and self.plumbing.terminal is None:
+            self._tell(mail.input_seq, State.FAILED, "no_terminal")
+            return
         self._letters[mail.input_seq] = mail
-        self.plumbing.write(Letter(mail.input_seq, mail.body, eof=mail.kind is Kind.EOF))
+        size = (mail.detail["rows"], mail.detail["cols"]) if mail.kind is Kind.RESIZE else None
+        self.plumbing.write(Letter(mail.input_seq, mail.body, eof=mail.kind is Kind.EOF, size=size))
 
     def _at_once(self, mail: Mail) -> None:
         match mail.kind:
             case Kind.STOP:
                 self.stop(Stop(Reason.REQUESTED, mail.detail.get("reason")))
-                self._tell(mail.input_seq, State.WRITTEN)
-            case Kind.SIGNAL | Kind.INTERRUPT:
-                self._host.signal(self.identity.tag, int(mail.detail["number"]))
-                self._tell(mail.input_seq, State.WRITTEN)
-            case _:
-                self._tell(mail.input_seq, State.FAILED, "no_terminal")
+            case Kind.SIGNAL:
+                self._signal(int(mail.detail["number"]))
+            case Kind.INTERRUPT:
+                self._interrupt()
+            case Kind.EXTEND:
+                self.decisions.extend(float(mail.detail["seconds"]), self._host.clock.now())
+            case _:  # a newer web tier's
+                self._tell(mail.input_seq, State.FAILED, "unknown_kind")
+                return
+        self._tell(mail.input_seq, State.WRITTEN)
+
+    def _signal(self, number: int) -> None:
+        """Signal whom a person would reach: the foreground of a terminal, else the main process's group."""
+        terminal = self.plumbing.terminal if self.plumbing else None
+        self._host.signal(self.identity.tag, number, group=terminal.foreground() if terminal else None)
+
+    def _interrupt(self) -> None:
+        """Do what ^C does."""
+        terminal = self.plumbing.terminal if self.plumbing else None
+        if terminal is None or self.plumbing is None:
+            self._host.signal(self.identity.tag, SIGINT)
+        elif keys := terminal.interrupt():
+            self.plumbing.type_now(keys)
 
     def _written(self, input_seq: int) -> None:
         mail = self._letters.pop(input_seq)
-        self._write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
+        if mail.kind is not Kind.RESIZE:
+            self._write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
         self._tell(input_seq, State.WRITTEN)
         if self._starved and self.plumbing is not None and self.plumbing.waiting_bytes <= MAX_WAITING_BYTES // 2:
             self._starved = False
@@ -195,7 +230,7 @@ class LiveSession:
     def _carry_out(self, action: supervision.Action) -> None:
         match action:
             case supervision.Signal(number):
-                self._host.signal(self.identity.tag, number)
+                self._host.signal_all(self.identity.tag, number)
             case supervision.EndAll():
                 self._host.end_all(self.identity.tag)
             case supervision.ReplaceKeeper():
