@@ -1,6 +1,7 @@
 """A whole installation for tests: real servers, gunicorn, workers and beat, on free ports, with a home in a temporary directory.
 
-Times are a fifth of the real ones. Only its database and its processes' logs are looked at from inside; all else is HTTP.
+Times are a fifth of the real ones, or with JELMORE_TESTS_FULL=1 the real ones: tests ask `Service.seconds` for their limits.
+Only its database and its processes' logs are looked at from inside; all else is HTTP.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from uuid import UUID
 import psycopg2
 import redis
 
+from core.settings import load_settings
 from jelmore.embedded import Valkey
 from jelmore.embedded.server import free_port
 from runner.marks import kill
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
     from runner.marks import Found
 
+FULL_LENGTH: Final = os.environ.get("JELMORE_TESTS_FULL") == "1"  # noqa: TID251  (the one place of the tests)
+"""Whether everything lasts as long as it does in production."""
+
 READY_SECONDS: Final = 30.0
 
 ADMIN, ADA, ADA_READS, ADA_WRITES, BOB = "admin-key", "ada-key", "ada-reads", "ada-writes", "bob-key"
@@ -42,6 +47,9 @@ KEYS: Final = {
     ADA_WRITES: {"permissions": ["write"], "name": "ada-writes", "owner": "ada"},
     BOB: {"permissions": ["read", "write"], "name": "bob"},
 }
+
+BUSY_SECONDS: Final = 4.0
+"""What a machine with two cores and many tests may take longer than a limit says."""
 
 FAST_TIMES: Final = {
     "LEASE_SECONDS": "3",
@@ -103,10 +111,20 @@ class Service:
             "MAX_CONCURRENT_SESSIONS": "1000",
             "LOG_FORMAT": "json",
             "PYTHONDONTWRITEBYTECODE": "1",
-            **FAST_TIMES,
+            **({} if FULL_LENGTH else FAST_TIMES),
             **NO_RATE_LIMITS,
             **self.settings,
         }
+
+    def seconds(self, name: str) -> float:
+        """Return how long something lasts here, by the name of its variable."""
+        return float(getattr(load_settings(self.env()), name.lower()))
+
+    @property
+    def takeover_seconds(self) -> float:
+        """Return within what time the sessions of a worker that fell silent have ended, with some room for a busy machine."""
+        silent = self.seconds("LEASE_SECONDS") + self.seconds("LEASE_MARGIN_SECONDS")
+        return silent + 2 * self.seconds("HOUSEKEEPING_INTERVAL_SECONDS") + BUSY_SECONDS
 
     def _member(self, name: str, command: Sequence[str], more: Mapping[str, str]) -> Member:
         return Member(name, command, self.env() | dict(more), self.home / f"{name}.log")
@@ -151,6 +169,12 @@ class Service:
         wanted = "SELECT node FROM workers WHERE name = %s AND pid = %s AND lost_at IS NULL"
         nodes = [node for (node,) in self.rows(wanted, name, member.pid)]
         return any(f"{node} ready." in member.said() for node in nodes)
+
+    def dismiss(self, *names: str) -> None:
+        """End these workers and forget them; without names all but `one`."""
+        for name in names or [name for name in self.workers if name != "one"]:
+            if (worker := self.workers.pop(name, None)) is not None:
+                worker.stop()
 
     def start_flower(self) -> int:
         """Start Flower; return its port."""
