@@ -45,6 +45,15 @@ class Progress:
     last_activity_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a running session is doing: active, idle or waiting_input."""
+
+    session_id: UUID
+    fence: int
+    status: Status
+
+
 # FOR SHARE on the worker's row: a claim and the declaration that the worker is lost cannot both succeed.
 _CLAIM = text("""
     WITH me AS (
@@ -117,6 +126,32 @@ def save_progress(tx: Transaction, news: Sequence[Progress]) -> None:
             "ats": [progress.last_activity_at for progress in news],
         },
     )
+
+
+_SHOW = text("""
+    UPDATE sessions SET status = told.status, updated_at = GREATEST(sessions.updated_at, :at)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:statuses AS text[]))
+        AS told(session_id, fence, status)
+    WHERE sessions.id = told.session_id AND sessions.fence = told.fence AND sessions.status <> told.status
+      AND sessions.status IN ('active', 'idle', 'waiting_input')
+    RETURNING sessions.id, sessions.owner, sessions.status
+""")
+
+
+def show(tx: Transaction, told: Sequence[Shown], origin: Origin, *, at: datetime) -> None:
+    """Write the statuses of running sessions, in one statement, and tell the outbox of each that changed.
+
+    One that is being stopped, has ended or is not ours any more is left alone.
+    """
+    values = {
+        "ids": [each.session_id for each in told],
+        "fences": [each.fence for each in told],
+        "statuses": [str(each.status) for each in told],
+        "at": at,
+    }
+    for row in tx.execute(_SHOW, values):
+        payload = {"status": row.status, "reason": None}
+        outbox.add(tx, NewEvent(EventKind.SESSION_STATUS_CHANGED, row.owner, at, origin, row.id, payload))
 
 
 def standing(tx: Transaction, session_id: UUID) -> tuple[UUID | None, int, Status]:

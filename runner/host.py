@@ -8,39 +8,43 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import structlog
 from gevent.event import Event
 
 from core import metrics
-from core.errors import DatabaseUnavailable, Fenced, SpawnFailed
+from core.errors import DatabaseUnavailable, SpawnFailed
 from core.vital import spawn_vital
 from models import claims, sessions
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
 from runner import finishing, launch, marks
+from runner.chores import Chores
 from runner.keeper_link import Ears, KeeperLink, boottime
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
+from runner.statuses import Statuses
 from runner.supervision import Exit, Finish, Stop
 from streams.journal import Journal
 from streams.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from models.database import Transaction
     from models.inputs import Delivery
+    from models.lifecycle import Status
     from models.tables import Session
     from runner.world import World
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 TICK_SECONDS = 0.1
+LOOK_SECONDS = 0.005
+"""Of each tick, for looking into /proc: half a millisecond a process."""
 RETRY_SECONDS = 1.0
 CLAIM_PATIENCE_SECONDS = 10.0
 """A claim whose reply was lost is repeated that long; then the next renewal finds what became of it."""
@@ -55,16 +59,19 @@ class Host:
         self.sessions: dict[UUID, LiveSession] = {}
         self.starting: set[UUID] = set()
         self.mailroom = Mailroom(world, self.sessions)
+        self.chores = Chores(world.database, self.fenced)
+        self.statuses = Statuses(world, self.chores.are_done)
+        self.idle_after_seconds = world.settings.session_idle_after_seconds
         self.writer = Writer(world.appender, world.database, world.settings, self.fenced, self._room)
         self._by_tag: dict[int, LiveSession] = {}
         self.keeper = self._start_keeper()
         self._over: dict[UUID, Event] = {}
-        self._chores: dict[UUID, gevent.Greenlet[Any]] = {}
         self._counter = 0
 
     def open(self) -> None:
         """Start the background greenlets."""
         self.mailroom.open()
+        self.statuses.open()
         self.writer.start()
         spawn_vital("sessions' clock", self._keep_ticking)
 
@@ -127,31 +134,7 @@ class Host:
         fence, origin = live.identity.fence, live.identity.origin
         log.info("session started", session_id=str(live.id), pid=facts.pid, request_id=origin.request_id)
         at = self.clock.at()
-        return self._chore(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
-
-    def _chore(self, live: LiveSession, work: Callable[[Transaction], Any]) -> gevent.Greenlet[Any]:
-        """Write something about a session in the background; one after the other, and all of it before its end."""
-        before = self._chores.get(live.id)
-
-        def do() -> None:
-            if before is not None:
-                before.join()
-            self._insist(live, work)
-
-        self._chores[live.id] = chore = spawn_vital(f"chore of {live.id}", do)
-        return chore
-
-    def _insist(self, live: LiveSession, work: Callable[[Transaction], T]) -> T | None:
-        """Repeat a transaction until it is through; None once the session is not ours any more."""
-        while not live.abandoned:
-            try:
-                with self.world.database.transaction() as tx:
-                    return work(tx)
-            except DatabaseUnavailable:
-                gevent.sleep(RETRY_SECONDS)
-            except Fenced:
-                self.fenced(live.id)
-        return None
+        return self.chores.add(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
 
     # What others want.
 
@@ -233,23 +216,26 @@ class Host:
 
     def mark_stopping(self, live: LiveSession, stop: Stop) -> None:
         """Write `terminating` into the row; where a client asked, it stands there already."""
-        self._chore(live, lambda tx: self._mark(tx, live, stop))
+        self.chores.add(live, lambda tx: self._mark(tx, live, stop))
 
     def _mark(self, tx: Transaction, live: LiveSession, stop: Stop) -> None:
         session = claims.held(tx, live.id, live.identity.fence)
         if session.status not in FINAL:
             sessions.ask_to_stop(tx, session, stop.reason, stop.detail, live.identity.origin, at=self.clock.at())
 
+    def status_changed(self, live: LiveSession, status: Status) -> None:
+        """Write what a session is doing into its row."""
+        self.statuses.note(live, status)
+
     def finish(self, live: LiveSession, how: Finish) -> None:
         """Write the end of a session; it may take as long as PostgreSQL is away."""
         spawn_vital(f"end of {live.id}", self._finish, live, how)
 
     def _finish(self, live: LiveSession, how: Finish) -> None:
-        while (chore := self._chores.get(live.id)) and not chore.ready():
-            chore.join()
+        self.chores.wait(live.id)
         self.writer.drain_for_end(live.id)
         reports = self.mailroom.take_reports(live.id)
-        ended = self._insist(live, lambda tx: finishing.write_end(tx, live, how, reports, at=self.clock.at()))
+        ended = self.chores.insist(live, lambda tx: finishing.write_end(tx, live, how, reports, at=self.clock.at()))
         if ended:
             finishing.tell(self.world.appender, live, ended)
         self._forget(live)
@@ -259,7 +245,8 @@ class Host:
         if self.sessions.get(live.id) is not live:
             return
         live.close()
-        self._chores.pop(live.id, None)
+        self.chores.forget(live.id)
+        self.statuses.forget(live.id)
         self.writer.close(live.id)
         self.sessions.pop(live.id, None)
         self._by_tag.pop(live.identity.tag, None)
@@ -308,3 +295,14 @@ class Host:
             gevent.sleep(TICK_SECONDS)
             for live in list(self.sessions.values()):
                 live.tick()
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """Look at what some processes do; never for long, because every pipe waits meanwhile."""
+        enough = self.clock.now() + LOOK_SECONDS
+        for live in list(self.sessions.values()):
+            now = self.clock.now()
+            if now >= enough:
+                return
+            if live.look_due(now):
+                live.look(now)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from core import metrics
 from models.inputs import ORDERED, Delivery, Kind, Mail, State
 from models.lifecycle import Reason
-from runner import supervision
+from runner import awaiting, supervision
+from runner.activity import Activity, Doing
+from runner.awaiting import Source
 from runner.plumbing import Ears, Letter, Plumbing
-from runner.supervision import Stop, Supervision
+from runner.supervision import Phase, Stop, Supervision
 from streams.entries import EntryKind, timestamp_ms
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from core.clock import Clock
     from models.events import Origin
+    from models.lifecycle import Status
     from streams.journal import Journal
 
 MAX_WAITING_BYTES = 1024 * 1024
@@ -35,6 +38,7 @@ class Surroundings(Protocol):
     """What a live session asks of its host. Nothing here may block: it is called from the hub."""
 
     clock: Clock
+    idle_after_seconds: float
 
     def signal(self, tag: int, number: int, *, group: int | None = None) -> None: ...
     def signal_all(self, tag: int, number: int) -> None: ...
@@ -46,6 +50,7 @@ class Surroundings(Protocol):
     def look(self, session_ids: Sequence[UUID]) -> None: ...
     def mark_stopping(self, live: LiveSession, stop: Stop) -> None: ...
     def finish(self, live: LiveSession, how: supervision.Finish) -> None: ...
+    def status_changed(self, live: LiveSession, status: Status) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class LiveSession:
         self.after_urgent = 0
         self.plumbing: Plumbing | None = None
         self.pid: int | None = None
+        self._activity: Activity | None = None
         self.abandoned = False
         """Fenced: everything is killed, nothing is written any more."""
         self._letters: dict[int, Mail] = {}
@@ -90,6 +96,7 @@ class LiveSession:
         """The process runs and its pipes are listened to."""
         self.plumbing = plumbing
         self.pid = pid
+        self._activity = Activity(self._host.idle_after_seconds, self._host.clock.now())
         self._write(EntryKind.STATUS, {"status": "active"})
         self._act(self.decisions.started(self._host.clock.now()))
         early, self._early = self._early, []
@@ -104,7 +111,11 @@ class LiveSession:
         self.journal.write_output(stream, chunk, timestamp_ms(self._host.clock.at()))
         metrics.OUTPUT_BYTES.inc(len(chunk))
         self._host.news(self)
-        self._act(self.decisions.printed(self.journal.offset, self._host.clock.now()))
+        now = self._host.clock.now()
+        if self._activity is not None:
+            self._activity.printed(now, at_prompt=not chunk.endswith((b"\n", b"\r")))
+            self._tell_status(now)
+        self._act(self.decisions.printed(self.journal.offset, now))
         if not self._host.has_room(self.id) and self.plumbing is not None:
             self.plumbing.pause()
 
@@ -146,7 +157,38 @@ class LiveSession:
             self.journal.flush_held()
             self._host.news(self)
         self._holds = self.journal.holds
-        self._act(self.decisions.tick(self._host.clock.now()))
+        now = self._host.clock.now()
+        if self.plumbing is not None and self.plumbing.paused:  # it may print; we do not listen
+            self.decisions.stirred(now)
+        self._tell_status(now)
+        self._act(self.decisions.tick(now))
+
+    def look_due(self, now: float) -> bool:
+        """Whether it is worth looking at what the process does."""
+        return self._activity is not None and self.decisions.phase is Phase.RUNNING and self._activity.look_due(now)
+
+    def look(self, now: float) -> None:
+        """Look at what the process does."""
+        if self._activity is None or self.plumbing is None or self.pid is None:
+            return
+        self._activity.saw(self._doing(self.plumbing, self.pid), now)
+        self._tell_status(now)
+
+    def _doing(self, plumbing: Plumbing, pid: int) -> Doing:
+        terminal, pipe = plumbing.terminal, plumbing.stdin_identity()
+        if pipe is None or plumbing.unread() or plumbing.paused:
+            return Doing.BUSY  # nothing to wait for, or it has not come to what it was given
+        if terminal is None:
+            return awaiting.look(pid, Source(pipe=pipe))
+        return awaiting.look(pid, Source(terminal=terminal.device, foreground=terminal.foreground()))
+
+    def _tell_status(self, now: float) -> None:
+        if self._activity is None or self.decisions.phase is not Phase.RUNNING or self.abandoned:
+            return
+        status = self._activity.change(now)
+        if status is not None:
+            self._write(EntryKind.STATUS, {"status": str(status)})
+            self._host.status_changed(self, status)
 
     def receive(self, mail: Mail) -> None:
         """Carry out one row of the mailbox. Rows come in order; the numbers seen are never taken twice."""
@@ -204,6 +246,11 @@ class LiveSession:
 
     def _written(self, input_seq: int) -> None:
         mail = self._letters.pop(input_seq)
+        now = self._host.clock.now()
+        self.decisions.stirred(now)
+        if self._activity is not None:
+            self._activity.given_input(now)
+            self._tell_status(now)
         if mail.kind is not Kind.RESIZE:
             self._write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
         self._tell(input_seq, State.WRITTEN)

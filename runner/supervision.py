@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from signal import SIGTERM
+from signal import SIGCONT, SIGTERM
 from typing import Final
 
 from models.lifecycle import Reason
@@ -32,6 +32,10 @@ class Rules:
     run_seconds: float | None
     drain_seconds: float
     max_output_bytes: int | None
+    idle_seconds: float | None = None
+    """How long it may neither print nor be given input."""
+    stop_signals: tuple[int, ...] = (SIGTERM,)
+    """What asks it to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,8 @@ class Supervision:
         self.deadline: float | None = None
         """When the next tick has something to do; None: never, until something happens."""
         self._stop: Stop | None = None
+        self._stirred_at = 0.0
+        self._run_seconds = rules.run_seconds
         self._exit = Exit(None, None)
         self._listening = False
         """Whether its pipes are read: before that nothing it printed is known, and no time runs out."""
@@ -127,8 +133,9 @@ class Supervision:
             self.deadline = now + (self.rules.drain_seconds if self.phase is Phase.DRAINING else SWEEP_LIMIT_SECONDS)
             return []
         self.phase = Phase.RUNNING
-        if self.rules.run_seconds is not None:
-            self.deadline = now + self.rules.run_seconds
+        self._stirred_at = now
+        if self._run_seconds is not None:
+            self.deadline = now + self._run_seconds
         return self._begin_stop(now) if self._stop else []
 
     def spawn_failed(self, error: str) -> list[Action]:
@@ -150,10 +157,16 @@ class Supervision:
         assert self._stop is not None
         self.phase = Phase.STOPPING
         self.deadline = now + self.rules.grace_seconds
-        return [MarkStopping(self._stop), Signal(SIGTERM)]
+        # What is stopped (SIGSTOP, ^Z) hears nothing else before it is continued.
+        return [MarkStopping(self._stop), *map(Signal, (*self.rules.stop_signals, SIGCONT))]
+
+    def stirred(self, now: float) -> None:
+        """It was given input, or may have printed: the worker does not read its output just now."""
+        self._stirred_at = now
 
     def printed(self, output_bytes: int, now: float) -> list[Action]:
         """It has printed `output_bytes` in all."""
+        self._stirred_at = now
         limit = self.rules.max_output_bytes
         if limit is None or output_bytes <= limit or self._stop is not None or self.phase is not Phase.RUNNING:
             return []
@@ -197,10 +210,12 @@ class Supervision:
 
     def tick(self, now: float) -> list[Action]:
         """Time passed."""
+        if self.phase is Phase.RUNNING and self._was_idle_too_long(now):
+            return self.stop(Stop(Reason.IDLE_TIMEOUT, f"was idle for {self.rules.idle_seconds:g} s"), now)
         if self.deadline is None or now < self.deadline or not self._listening:
             return []
         if self.phase is Phase.RUNNING:
-            return self.stop(Stop(Reason.TIMEOUT, f"ran {self.rules.run_seconds:g} s"), now)
+            return self.stop(Stop(Reason.TIMEOUT, f"its time of {self._run_seconds:g} s was up"), now)
         if self.phase is Phase.DRAINING:
             return self._finish()
         self.deadline = now + SWEEP_LIMIT_SECONDS
@@ -216,8 +231,13 @@ class Supervision:
         self.deadline = now
         return self.tick(now)
 
+    def _was_idle_too_long(self, now: float) -> bool:
+        idle = self.rules.idle_seconds
+        return idle is not None and now - self._stirred_at >= idle
+
     def extend(self, run_seconds: float, now: float) -> None:
-        """Give it more time, counted from now."""
+        """Let it run that long, counted from now; from its start, if it has not started yet."""
+        self._run_seconds = run_seconds
         if self.phase is Phase.RUNNING:
             self.deadline = now + run_seconds
 

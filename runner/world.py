@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from signal import SIGHUP, SIGTERM
 from typing import TYPE_CHECKING
 
 from runner.supervision import Rules
@@ -40,6 +41,9 @@ class World:
             run_seconds=session.timeout_seconds,
             drain_seconds=self.settings.terminate_grace_seconds,
             max_output_bytes=self.settings.session_max_output_bytes,
+            idle_seconds=session.idle_timeout_seconds,
+            # Interactive shells ignore TERM; that their terminal is gone they heed.
+            stop_signals=(SIGTERM,) if session.terminal is None else (SIGTERM, SIGHUP),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signal import SIGTERM
+from signal import SIGCONT, SIGTERM
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_output_that_ends_before_the_exit_waits_for_the_sweep(running: Supervisi
 
 
 def test_a_deaf_process_is_killed_after_the_grace(running: Supervision) -> None:
-    assert running.stop(BORED, now=5) == [MarkStopping(BORED), Signal(SIGTERM)]
+    assert running.stop(BORED, now=5) == [MarkStopping(BORED), Signal(SIGTERM), Signal(SIGCONT)]
     assert running.tick(now=9.9) == []
     assert running.tick(now=10) == [EndAll()]
     assert running.tick(now=10.1) == []
@@ -66,7 +66,7 @@ def test_the_first_wish_to_stop_stands(running: Supervision) -> None:
 
 def test_a_stop_before_the_start_takes_effect_at_the_start(supervision: Supervision) -> None:
     assert supervision.stop(BORED, now=0) == []
-    assert supervision.started(now=1) == [MarkStopping(BORED), Signal(SIGTERM)]
+    assert supervision.started(now=1) == [MarkStopping(BORED), Signal(SIGTERM), Signal(SIGCONT)]
     assert supervision.tick(now=6) == [EndAll()]
 
 
@@ -96,7 +96,7 @@ def test_a_signal_is_told_as_one(running: Supervision) -> None:
 def test_a_session_that_runs_too_long_is_stopped(running: Supervision) -> None:
     actions = running.tick(now=60)
 
-    assert actions == [MarkStopping(Stop(Reason.TIMEOUT, "ran 60 s")), Signal(SIGTERM)]
+    assert actions == [MarkStopping(Stop(Reason.TIMEOUT, "its time of 60 s was up")), Signal(SIGTERM), Signal(SIGCONT)]
 
 
 def test_a_flood_is_killed_without_grace(running: Supervision) -> None:
@@ -161,3 +161,48 @@ def test_what_could_not_be_spawned_ends_at_once(supervision: Supervision) -> Non
     assert supervision.spawn_failed("no such file") == [
         Finish(Reason.SPAWN_FAILED, None, Exit(None, None), "no such file")
     ]
+
+
+def test_neither_output_nor_input_for_too_long_is_a_stop() -> None:
+    supervision = Supervision(
+        Rules(grace_seconds=5, run_seconds=60, drain_seconds=3, max_output_bytes=None, idle_seconds=10)
+    )
+    supervision.started(now=0)
+
+    assert supervision.tick(now=9.9) == []
+    supervision.printed(5, now=9.9)
+    assert supervision.tick(now=19) == []
+    supervision.stirred(now=19)
+    assert supervision.tick(now=28.9) == []
+    assert supervision.tick(now=29)[0] == MarkStopping(Stop(Reason.IDLE_TIMEOUT, "was idle for 10 s"))
+
+
+def test_more_time_counts_from_now(running: Supervision) -> None:
+    running.extend(100, now=50)
+
+    assert running.tick(now=60) == []
+    assert running.tick(now=149.9) == []
+    assert running.tick(now=150)[0] == MarkStopping(Stop(Reason.TIMEOUT, "its time of 100 s was up"))
+
+
+def test_more_time_before_the_start_counts_from_the_start(supervision: Supervision) -> None:
+    supervision.extend(100, now=0)
+    supervision.started(now=10)
+
+    assert supervision.tick(now=109.9) == []
+    assert supervision.tick(now=110) != []
+
+
+def test_more_time_does_not_undo_a_stop(running: Supervision) -> None:
+    running.stop(BORED, now=5)
+    running.extend(100, now=6)
+
+    assert running.tick(now=10) == [EndAll()]
+
+
+def test_what_asks_it_to_leave_is_the_programs_choice() -> None:
+    rules = Rules(grace_seconds=5, run_seconds=None, drain_seconds=3, max_output_bytes=None, stop_signals=(2, 1))
+    supervision = Supervision(rules)
+    supervision.started(now=0)
+
+    assert supervision.stop(BORED, now=1) == [MarkStopping(BORED), Signal(2), Signal(1), Signal(SIGCONT)]
