@@ -279,3 +279,9 @@ def close(tx: Transaction, session_id: UUID, *, reason: str, holder_alive: bool)
     tx.execute(unwritten.values(state=State.FAILED, reason=reason))
     # Whatever else was asked of it (a stop above all) came true with the end.
     tx.execute(undelivered.where(Input.state.in_((State.ACCEPTED, State.WRITING))).values(state=State.WRITTEN))
+
+
+def lose(tx: Transaction, session_id: UUID) -> None:
+    """Note that nobody can say whether rows in `writing` reached the process: its holder is lost, and it begins again."""
+    writing = update(Input).where(Input.session_id == session_id, Input.state == State.WRITING)
+    tx.execute(writing.values(state=State.UNKNOWN, reason="worker_lost"))
