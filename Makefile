@@ -14,13 +14,21 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 # A virtual environment that happens to be active is none of ours.
 unexport VIRTUAL_ENV
 
+# What tests run inside sessions, and what features use where it is there: Debian's names.
+SYSTEM_PACKAGES := bash bubblewrap coreutils less openssh-client procps python3 vim
+
+# Of `make soak`: how long servers and processes are killed, how many sessions run, what decides it all.
+SECONDS ?= 120
+SESSIONS ?= 30
+SEED ?=
+
 SYNC := $(UV) sync --locked --all-extras --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test test-full soak check bench system-packages clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(UV) ## install everything from uv.lock into .venv
 	$(SYNC)
@@ -32,6 +40,12 @@ run: .venv/.installed ## start Jelmore with all it needs on this machine (jelmor
 test: .venv/.installed ## the test suite; some of it: make test ARGS="tests/unit -k backoff"
 	$(VENV)/python -m pytest $(ARGS)
 
+test-full: .venv/.installed ## the test suite with leases, margins and graces as long as in production: an hour
+	JELMORE_TESTS_FULL=1 $(VENV)/python -m pytest -o timeout=900 $(ARGS)
+
+soak: .venv/.installed ## kill and stop everything at random under load, then compare: SECONDS=120 SESSIONS=30 SEED=...
+	$(VENV)/python -m tests.soak --seconds $(SECONDS) --sessions $(SESSIONS) $(if $(SEED),--seed $(SEED))
+
 check: .venv/.installed ## format, lint, types, import contracts, migrations in step with the tables
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
@@ -42,8 +56,11 @@ check: .venv/.installed ## format, lint, types, import contracts, migrations in 
 bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 	$(VENV)/python -m benchmarks $(ARGS)
 
+system-packages: ## print what to run, as root, for all that tests and features can use of Debian or Ubuntu
+	@echo apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
+
 clean: ## remove what make made here; the data of `make run` (.jelmore) stays
-	rm -rf .uv .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .uv .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.peers
 
 .venv/.installed: pyproject.toml uv.lock | $(UV)
 	$(SYNC)
