@@ -54,7 +54,7 @@ def ask(tx: Transaction, session_id: UUID, detail: str, origin: Origin, *, at: d
     first = sessions.ask_to_stop(tx, session, Reason.REQUESTED, detail, origin, at=at)
     if session.worker is None:
         ending = Ending(Reason.REQUESTED, detail)
-        return Stopping(session, bell, closing.close(tx, session, ending, closing.NOTHING, origin, at=at))
+        return Stopping(session, bell, closing.close(tx, session, ending, closing.standing(tx, session), origin, at=at))
     if first:
         inputs.append(tx, session, NewInput(Kind.STOP, detail={"reason": detail}), origin, at=at)
     return Stopping(session, bell)

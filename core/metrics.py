@@ -59,12 +59,25 @@ SLOTS_TOTAL = Gauge("jelmore_worker_slots", "Sessions this worker can run", mult
 LEASE_FAILURES = Counter("jelmore_worker_lease_failures_total", "Renewals PostgreSQL did not answer")
 HUB_STALLS = Histogram("jelmore_hub_stall_seconds", "gevent's loop standing still", buckets=(0.3, 0.5, 1, 2, 5, 10, 30))
 REDIS_ERRORS = Counter("jelmore_redis_errors_total", "Redis not answering", ("part",))
+SESSIONS_LIVE = Gauge("jelmore_worker_sessions", "Sessions this worker holds", multiprocess_mode="livesum")
+QUEUE_SECONDS = Histogram(
+    "jelmore_session_queue_seconds", "From the creation of a session to its claim", buckets=(*SHORT, 30, 60, 300, 1800)
+)
+SPAWN_SECONDS = Histogram("jelmore_session_spawn_seconds", "From the claim to a running process", buckets=SHORT)
+SESSIONS_KILLED = Counter("jelmore_sessions_killed_total", "Sessions whose grace was over, or that were given none")
+KEEPERS_LOST = Counter("jelmore_keepers_lost_total", "Keepers that died, or ended their sessions with the lease")
+HUB_LAG_SECONDS = Histogram(
+    "jelmore_hub_lag_seconds",
+    "How late gevent's loop wakes a sleeper",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1, 5),
+)
 ORPHANS_KILLED = Counter("jelmore_orphans_killed_total", "Processes found without their worker and keeper")
 
 # Housekeeping.
 STARTS_SENT_AGAIN = Counter("jelmore_starts_sent_again_total", "Start tasks the broker had forgotten")
 WORKERS_LOST = Counter("jelmore_workers_lost_total", "Workers declared lost")
-TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions ended in the place of a lost worker")
+TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions settled in the place of a lost worker")
+RESTARTS = Counter("jelmore_session_restarts_total", "Sessions that began again because their worker was lost")
 
 
 def render() -> tuple[bytes, str]:

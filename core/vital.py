@@ -76,6 +76,7 @@ def _watch_hub() -> NoReturn:
         gevent.sleep(TICK_SECONDS)
         now = time.monotonic()
         stall = now - before - TICK_SECONDS
+        metrics.HUB_LAG_SECONDS.observe(max(0.0, stall))
         if stall > STALL_SECONDS:
             metrics.HUB_STALLS.observe(stall)
             log.warning("the hub stood still", seconds=round(stall, 3))

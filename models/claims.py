@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from core.errors import Fenced
-from models import outbox, sessions
+from models import inputs, outbox, sessions
 from models.events import EventKind, NewEvent, Origin
 from models.lifecycle import Status, Trigger
 from models.tables import Session
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from models.database import Transaction
+    from models.lifecycle import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,19 @@ def standing(tx: Transaction, session_id: UUID) -> tuple[UUID | None, int, Statu
     """Return (holder, fence, status) of a session: who may write for it now."""
     row = tx.execute(select(Session.worker, Session.fence, Session.status).where(Session.id == session_id)).one()
     return row.worker, row.fence, Status(row.status)
+
+
+def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *, at: datetime) -> None:
+    """Give a locked live session that its holder lost back to be claimed: its program can go on elsewhere."""
+    sessions.advance(session, Trigger.RESTARTED, at=at)
+    session.worker = session.worker_name = session.claim = session.claimed_at = None
+    session.pid = session.started_at = session.expires_at = None
+    session.attempt += 1
+    session.sends = 1
+    session.sent_at = session.updated_at = at
+    inputs.lose(tx, session.id)
+    payload = {"attempt": session.attempt, "reason": str(reason)}
+    outbox.add(tx, NewEvent(EventKind.SESSION_RESTARTED, session.owner, at, origin, session.id, payload))
 
 
 def take_fence(tx: Transaction, session_id: UUID) -> Session:

@@ -11,7 +11,7 @@ from models import claims, inputs
 from models.endings import Ending
 from models.lifecycle import FINAL
 from streams import closing
-from streams.closing import Tail
+from streams.stored import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

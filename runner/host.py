@@ -20,14 +20,14 @@ from core.vital import spawn_vital
 from models import claims, sessions
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
-from runner import finishing, launch, marks
+from runner import clockwork, finishing, launch, marks
 from runner.chores import Chores
 from runner.keeper_link import Ears, KeeperLink, boottime
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
 from runner.statuses import Statuses
 from runner.supervision import Exit, Finish, Stop
-from streams.journal import Journal
+from streams import stored
 from streams.writer import Writer
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TICK_SECONDS = 0.1
-LOOK_SECONDS = 0.005
-"""Of each tick, for looking into /proc: half a millisecond a process."""
 RETRY_SECONDS = 1.0
 CLAIM_PATIENCE_SECONDS = 10.0
 """A claim whose reply was lost is repeated that long; then the next renewal finds what became of it."""
@@ -73,7 +70,7 @@ class Host:
         self.mailroom.open()
         self.statuses.open()
         self.writer.start()
-        spawn_vital("sessions' clock", self._keep_ticking)
+        spawn_vital("sessions' clock", clockwork.keep_ticking, self.sessions, self.clock)
 
     # Starting.
 
@@ -106,7 +103,8 @@ class Host:
         live = self._admit(session)
         over = self._over[live.id]
         try:
-            facts = launch.launch(self.keeper, live, session, self.world.settings)
+            with metrics.SPAWN_SECONDS.time():
+                facts = launch.launch(self.keeper, live, session, self.world.settings)
         except SpawnFailed as fault:
             log.warning("session could not be started", session_id=str(live.id), error=fault.detail)
             live.spawn_failed(fault.detail)
@@ -119,7 +117,7 @@ class Host:
         self._counter = (self._counter + 1) & 0xFFFF
         tag = (self.world.tag << 16) | self._counter
         origin = Origin(f"worker:{session.worker_name}", session.request_id)
-        journal = Journal(session.id, session.fence)
+        journal = stored.journal_of(self.world.database, session)
         live = LiveSession(
             Identity(session.id, session.fence, tag, origin), self.world.rules_of(session), journal, self
         )
@@ -127,6 +125,9 @@ class Host:
         self._over[live.id] = Event()
         self.writer.open(journal)
         metrics.SESSIONS_STARTED.labels(session.program).inc()
+        metrics.SESSIONS_LIVE.set(len(self.sessions))
+        if session.attempt == 1 and session.claimed_at is not None:
+            metrics.QUEUE_SECONDS.observe(max(0.0, (session.claimed_at - session.created_at).total_seconds()))
         return live
 
     def _note_started(self, live: LiveSession, facts: claims.Started) -> gevent.Greenlet[Any]:
@@ -249,6 +250,7 @@ class Host:
         self.statuses.forget(live.id)
         self.writer.close(live.id)
         self.sessions.pop(live.id, None)
+        metrics.SESSIONS_LIVE.set(len(self.sessions))
         self._by_tag.pop(live.identity.tag, None)
         self._over.pop(live.id).set()
 
@@ -276,6 +278,7 @@ class Host:
 
     def _on_keeper_lost(self) -> None:
         log.error("the keeper died; its sessions end", sessions=len(self.sessions))
+        metrics.KEEPERS_LOST.inc()
         before, self.keeper = self.keeper, self._start_keeper()
         # Not only at the next renewal: a worker stopped before it would not be fenced.
         if before.leased_until > boottime():
@@ -289,20 +292,3 @@ class Host:
     def _room(self, session_id: UUID) -> None:
         if live := self.sessions.get(session_id):
             live.room()
-
-    def _keep_ticking(self) -> None:
-        while True:
-            gevent.sleep(TICK_SECONDS)
-            for live in list(self.sessions.values()):
-                live.tick()
-            self._look_around()
-
-    def _look_around(self) -> None:
-        """Look at what some processes do; never for long, because every pipe waits meanwhile."""
-        enough = self.clock.now() + LOOK_SECONDS
-        for live in list(self.sessions.values()):
-            now = self.clock.now()
-            if now >= enough:
-                return
-            if live.look_due(now):
-                live.look(now)

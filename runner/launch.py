@@ -16,13 +16,14 @@ from core.errors import SpawnFailed
 from models.claims import Started
 from runner.keeper_link import SpawnRequest
 from runner.plumbing import Letter, Plumbing
-from runner.programs.plain import Command, command_of
+from runner.programs.commands import command_of
 from runner.terminal import NAME, Terminal
 
 if TYPE_CHECKING:
     from core.settings import Settings
     from models.tables import Session
     from runner.keeper_link import KeeperLink
+    from runner.programs.commands import Command
     from runner.live import LiveSession
     from runner.plumbing import Ears
 
@@ -31,7 +32,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Settings) -> Started:
     """Spawn the session's process and listen to it. Raises SpawnFailed; then nothing is left open."""
-    command = _command(session)
+    command = command_of(session, settings)
     workspace = make_workspace(settings, session)
     directory = directory_of(settings, session, workspace)
     ends = ends_for(session)
@@ -58,13 +59,6 @@ def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Se
     if command.stdin:
         plumbing.write(Letter(None, command.stdin))
     return Started(pid, str(directory))
-
-
-def _command(session: Session) -> Command:
-    try:
-        return command_of(session.program, session.query)
-    except KeyError:
-        raise SpawnFailed(f"this worker has no program named {session.program}") from None
 
 
 class Ends(Protocol):

@@ -113,4 +113,5 @@ class Lease:
             return
         ending = Ending(Reason.CLAIM_LOST, error="the claim's confirmation was lost; no process was started")
         at = self._host.clock.at()
-        closing.close(tx, session, ending, closing.NOTHING, Origin(f"worker:{self._host.world.name}"), at=at)
+        tail = closing.standing(tx, session)
+        closing.close(tx, session, ending, tail, Origin(f"worker:{self._host.world.name}"), at=at)

@@ -279,6 +279,8 @@ class LiveSession:
             case supervision.Signal(number):
                 self._host.signal_all(self.identity.tag, number)
             case supervision.EndAll():
+                if self.decisions.killing:
+                    metrics.SESSIONS_KILLED.inc()
                 self._host.end_all(self.identity.tag)
             case supervision.ReplaceKeeper():
                 self._host.replace_keeper()

@@ -124,6 +124,11 @@ class Supervision:
         """Whether its end is decided: only writing it is left."""
         return self.phase is Phase.OVER
 
+    @property
+    def killing(self) -> bool:
+        """Whether its grace is over, or it was given none."""
+        return self._killing
+
     def started(self, now: float) -> list[Action]:
         """The process runs, or has run: its exit may be told before its start. A stop that came before takes effect now."""
         self._listening = True

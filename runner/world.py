@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from signal import SIGHUP, SIGTERM
 from typing import TYPE_CHECKING
 
+from core.errors import SpawnFailed
+from runner.programs.commands import command_of
 from runner.supervision import Rules
 
 if TYPE_CHECKING:
@@ -36,14 +38,19 @@ class World:
 
     def rules_of(self, session: Session) -> Rules:
         """Return the limits that hold for a session."""
+        try:
+            command = command_of(session, self.settings)
+            asks, grace = command.stop_signal, command.grace_seconds
+        except SpawnFailed:  # it will not start, and says so then
+            asks, grace = SIGTERM, None
         return Rules(
-            grace_seconds=self.settings.terminate_grace_seconds,
+            grace_seconds=self.settings.terminate_grace_seconds if grace is None else grace,
             run_seconds=session.timeout_seconds,
             drain_seconds=self.settings.terminate_grace_seconds,
             max_output_bytes=self.settings.session_max_output_bytes,
             idle_seconds=session.idle_timeout_seconds,
             # Interactive shells ignore TERM; that their terminal is gone they heed.
-            stop_signals=(SIGTERM,) if session.terminal is None else (SIGTERM, SIGHUP),
+            stop_signals=(asks,) if session.terminal is None else (asks, SIGHUP),
         )
 
 

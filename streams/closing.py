@@ -6,14 +6,18 @@ Used by the holder; by whoever ends a session that nobody holds; and by housekee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from core.errors import Fenced
-from models import endings, segments, sessions
+from models import claims, endings, segments, sessions
 from models.lifecycle import FINAL
 from models.segments import Stretch
+from streams import stored
 from streams.entries import Entry, EntryKind, pack, timestamp_ms
+from streams.stored import Tail
+
+EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+NOTHING: Final = Tail(0, 0, EMPTY_SHA256)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,24 +27,8 @@ if TYPE_CHECKING:
     from models.database import Transaction
     from models.endings import Ending
     from models.events import Origin
+    from models.lifecycle import Reason
     from models.tables import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Where a log stands before its final entries: last entry's seq, bytes printed, their sha256 (hexadecimal).
-
-    `unstored` are the stretches that PostgreSQL does not have yet, in order.
-    """
-
-    last_seq: int
-    output_bytes: int
-    sha256: str
-    unstored: Sequence[Stretch] = ()
-
-
-EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-NOTHING = Tail(0, 0, EMPTY_SHA256)
 
 
 def close(
@@ -48,20 +36,36 @@ def close(
 ) -> list[Entry]:
     """Write the end of a locked live session; return its final entries. Raises Fenced if somebody wrote past us."""
     final = final_entries(session, ending, tail, at=at)
-    last = Stretch(
-        session.id,
-        final[0].seq,
-        final[-1].seq,
-        tail.output_bytes,
-        tail.output_bytes,
-        b"".join(pack(entry) for entry in final),
-    )
-    for stretch in (*tail.unstored, last):
-        if not segments.store(tx, [stretch]):
-            raise Fenced
+    store(tx, session, tail, final)
     output = endings.Output(tail.output_bytes, tail.sha256, final[-1].seq)
     endings.finish(tx, session, ending, output, origin, at=at)
     return final
+
+
+def reopen(
+    tx: Transaction, session: Session, reason: Reason, tail: Tail, origin: Origin, *, at: datetime
+) -> list[Entry]:
+    """Let a locked live session whose holder is lost begin again elsewhere; return the entries that say so. Raises Fenced."""
+    claims.reopen(tx, session, reason, origin, at=at)
+    at_ms = timestamp_ms(at)
+    said = [
+        Entry(tail.last_seq + 1, EntryKind.STATUS, at_ms, {"status": session.status, "reason": str(reason)}),
+        Entry(tail.last_seq + 2, EntryKind.RESTARTED, at_ms, {"attempt": session.attempt, "reason": str(reason)}),
+    ]
+    store(tx, session, tail, said)
+    session.last_seq = said[-1].seq
+    session.output_bytes = tail.output_bytes
+    return said
+
+
+def store(tx: Transaction, session: Session, tail: Tail, entries: Sequence[Entry]) -> None:
+    """Store what is unstored of a tail, and these entries behind it. Raises Fenced if somebody wrote past us."""
+    end = tail.output_bytes
+    blob = b"".join(pack(entry) for entry in entries)
+    last = Stretch(session.id, entries[0].seq, entries[-1].seq, end, end, blob)
+    for stretch in (*tail.unstored, last):
+        if not segments.store(tx, [stretch]):
+            raise Fenced
 
 
 def end_unclaimed(tx: Transaction, session_id: UUID, ending: Ending, origin: Origin, *, at: datetime) -> list[Entry]:
@@ -70,7 +74,12 @@ def end_unclaimed(tx: Transaction, session_id: UUID, ending: Ending, origin: Ori
     if session.worker is not None or session.status in FINAL:
         return []
     sessions.ask_to_stop(tx, session, ending.reason, ending.detail, origin, at=at)
-    return close(tx, session, ending, NOTHING, origin, at=at)
+    return close(tx, session, ending, standing(tx, session), origin, at=at)
+
+
+def standing(tx: Transaction, session: Session) -> Tail:
+    """Return where the log of a session stands that nobody holds: at its beginning, unless it has run before."""
+    return NOTHING if session.attempt == 1 else stored.tail_of(tx, session.id)
 
 
 def final_entries(session: Session, ending: Ending, tail: Tail, *, at: datetime) -> list[Entry]:

@@ -57,7 +57,10 @@ class _Formed:
 class Journal:
     """One session's log from `seq` and `offset` on (both 0 for a first run), written under one fence."""
 
-    def __init__(self, session_id: UUID, fence: int, *, seq: int = 0, offset: int = 0) -> None:
+    def __init__(
+        self, session_id: UUID, fence: int, *, seq: int = 0, offset: int = 0, sha256: hashlib._Hash | None = None
+    ) -> None:
+        """Begin behind entry `seq` and byte `offset`; `sha256`: of the output before it."""
         self.session_id = session_id
         self.fence = fence
         self.seq = seq
@@ -73,7 +76,7 @@ class Journal:
         self.last_output_at_ms: int | None = None
         self.trimmed_below = 0
         """What the last append that Redis answered trimmed."""
-        self._sha256 = hashlib.sha256()
+        self._sha256 = sha256 or hashlib.sha256()
         self._drafts: deque[_Draft] = deque()
         self._held: dict[str, bytes] = {}
         self._holds = 0

@@ -32,13 +32,13 @@ log = structlog.get_logger(__name__)
 
 def open_housekeeper(settings: Settings) -> Housekeeper:
     """Open what housekeeping holds; nothing connects yet."""
-    database = Database.open(settings, pool_size=3)
+    database, queue = Database.open(settings, pool_size=3), sender(settings)
     return Housekeeper(
         Means(
             settings=settings,
             database=database,
-            salvage=Salvage(database, Appender(connect(settings), settings)),
-            queue=sender(settings),
+            salvage=Salvage(settings, database, Appender(connect(settings), settings), queue),
+            queue=queue,
             broker=_broker(settings),
             clock=SystemClock(),
         )

@@ -1,11 +1,10 @@
-"""Ending a session in the place of a holder that is lost: fence first, then salvage, then one transaction.
+"""Settling a session in the place of a holder that is lost: fence first, then salvage, then one transaction.
 
 Every step may be repeated, by this process or another, until the last one is through: `worker` stays in the row until then.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,46 +15,57 @@ from core.errors import Fenced
 from models import claims, segments
 from models.endings import Ending
 from models.events import Origin
-from models.lifecycle import FINAL, Reason
-from models.segments import Stretch
-from streams import closing
-from streams.closing import Tail
-from streams.entries import EntryKind, pack, unpack_all
+from models.lifecycle import FINAL, Reason, Status
+from streams import closing, stored
+from streams.appender import Batch
+from streams.entries import pack
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from models.database import Database, Transaction
+    from core.settings import Settings
+    from models.database import Database
+    from models.tables import Session
     from streams.appender import Appender
     from streams.entries import Entry
+    from tasks.queue import TaskQueue
 
 log = structlog.get_logger(__name__)
 
 HOUSEKEEPING = Origin("housekeeping")
-SEGMENTS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """Where lost holders' sessions are ended. Redis errors pass through: the caller decides how long to wait for it."""
+    """Where lost holders' sessions are settled. Redis errors pass through: the caller decides how long to wait for it."""
 
+    settings: Settings
     database: Database
     appender: Appender
+    queue: TaskQueue
 
     def end(self, session_id: UUID, ending: Ending, *, at: datetime, with_redis: bool = True) -> bool:
-        """Take a session from its holder and write its end; False if it had ended, or somebody wrote in between."""
+        """Take a session from its holder; write its end, or let it begin again if its program can.
+
+        False if it had ended, or somebody wrote in between.
+        """
         fence = self._take_fence(session_id)
         if fence is None:
             return False
-        entries: list[Entry] = []
+        tail: list[Entry] = []
         if with_redis:
             self.appender.raise_fence(session_id, fence)
-            entries = self.appender.tail(session_id, self._stored(session_id))
-        final = self._write_end(session_id, fence, ending, entries, at)
-        if final and with_redis:
-            self.appender.end(session_id, fence, final)
-        return bool(final)
+            tail = self.appender.tail(session_id, self._stored(session_id))
+        settled = self._settle(session_id, fence, ending, tail, at)
+        if settled is None:
+            return False
+        metrics.TAKEOVERS.inc()
+        if settled.restarted:
+            self._start_again(session_id, fence, settled, with_redis)
+        elif with_redis:
+            self.appender.end(session_id, fence, settled.said)
+        return True
 
     def _take_fence(self, session_id: UUID) -> int | None:
         with self.database.transaction() as tx:
@@ -66,52 +76,47 @@ class Salvage:
         with self.database.transaction() as tx:
             return segments.last(tx, session_id)[0]
 
-    def _write_end(
+    def _settle(
         self, session_id: UUID, fence: int, ending: Ending, entries: list[Entry], at: datetime
-    ) -> list[Entry]:
+    ) -> Settled | None:
         try:
             with self.database.transaction() as tx:
                 session = claims.held(tx, session_id, fence)
                 if session.status in FINAL:
-                    return []
-                final = closing.close(tx, session, ending, tail_of(tx, session_id, entries), HOUSEKEEPING, at=at)
+                    return None
+                tail = stored.tail_of(tx, session_id, entries)
+                restarts = ending.reason is Reason.WORKER_LOST and can_begin_again(session, self.settings)
+                if restarts:
+                    said = closing.reopen(tx, session, ending.reason, tail, HOUSEKEEPING, at=at)
+                else:
+                    said = closing.close(tx, session, ending, tail, HOUSEKEEPING, at=at)
+                return Settled(restarts, session.priority, said)
         except Fenced:
             log.warning("somebody wrote during a take-over; it is repeated", session_id=str(session_id))
-            return []
-        metrics.TAKEOVERS.inc()
-        return final
+            return None
+
+    def _start_again(self, session_id: UUID, fence: int, settled: Settled, with_redis: bool) -> None:
+        """Tell readers, and ask for a worker. Should either fail, readers look and housekeeping sends again."""
+        metrics.RESTARTS.inc()
+        if with_redis:
+            packed = [(entry.seq, pack(entry)) for entry in settled.said]
+            self.appender.append([Batch(session_id, fence, packed, may_create=True)])
+        self.queue.start(session_id, priority=settled.priority)
 
 
-def tail_of(tx: Transaction, session_id: UUID, entries: list[Entry]) -> Tail:
-    """Work out where a log stands: what is stored, and of the salvaged entries those that follow without a hole."""
-    digest, seq, offset = _stored_output(tx, session_id)
-    following: list[Entry] = []
-    end = offset
-    for entry in entries:
-        if entry.seq == seq + len(following) + 1:
-            following.append(entry)
-            if entry.kind is EntryKind.OUTPUT:
-                digest.update(entry.data)
-                end += len(entry.data)
-    if not following:
-        return Tail(seq, offset, digest.hexdigest())
-    blob = b"".join(pack(entry) for entry in following)
-    stretch = Stretch(session_id, following[0].seq, following[-1].seq, offset, end, blob)
-    return Tail(following[-1].seq, end, digest.hexdigest(), [stretch])
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a session: its log's last entries, and whether they are the beginning of another run."""
+
+    restarted: bool
+    priority: str
+    said: list[Entry]
 
 
-def _stored_output(tx: Transaction, session_id: UUID) -> tuple[hashlib._Hash, int, int]:
-    """Return (sha256 of the stored output, last stored seq, end of the stored output), a few segments at a time."""
-    digest = hashlib.sha256()
-    seq = offset = 0
-    while stretches := segments.after(tx, session_id, seq, limit=SEGMENTS_AT_A_TIME):
-        for stretch in stretches:
-            for entry in unpack_all(stretch.blob):
-                if entry.kind is EntryKind.OUTPUT:
-                    digest.update(entry.data)
-        seq, offset = stretches[-1].last_seq, stretches[-1].end_offset
-        tx.expire_all()
-    return digest, seq, offset
+def can_begin_again(session: Session, settings: Settings) -> bool:
+    """Whether a session whose worker is lost is started again: nobody stops it, its program can resume, and not too often."""
+    resumable = any(each.name == session.program and each.resumable for each in settings.programs)
+    return resumable and session.status != Status.TERMINATING and session.attempt <= settings.session_restarts
 
 
 WORKER_LOST = Ending(Reason.WORKER_LOST, error="the worker that ran this session was lost", holder_alive=False)

@@ -16,8 +16,8 @@ from models.lifecycle import Reason
 from models.segments import Stretch
 from streams import closing, keys
 from streams.appender import Appender, Batch
-from streams.closing import Tail
 from streams.entries import Entry, EntryKind, pack
+from streams.stored import Tail
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -13,8 +13,8 @@ from models.events import Origin
 from models.lifecycle import Reason, Status
 from models.segments import Stretch
 from streams import closing
-from streams.closing import Tail
 from streams.entries import EntryKind, unpack_all
+from streams.stored import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable

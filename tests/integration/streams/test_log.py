@@ -15,9 +15,9 @@ from models.lifecycle import Reason
 from models.tables import Segment
 from streams import closing, output
 from streams.appender import Batch, Refusal
-from streams.closing import Tail
 from streams.entries import EntryKind
 from streams.journal import Journal
+from streams.stored import Tail
 
 if TYPE_CHECKING:
     from uuid import UUID
