@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from core.settings import Settings
     from models.tables import Session
     from runner.keeper_link import KeeperLink
-    from runner.programs.commands import Command
     from runner.live import LiveSession
     from runner.plumbing import Ears
+    from runner.programs.commands import Command
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
