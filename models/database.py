@@ -28,6 +28,8 @@ __all__ = ["Database", "Transaction", "install_gevent_wait_callback"]
 
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 5
+READ_ONLY = "25006"
+"""A standby during a fail-over, or a server that protects a full disk: it is there and takes nothing."""
 ESTABLISHED = (extensions.STATUS_READY, extensions.STATUS_BEGIN, extensions.STATUS_PREPARED)
 
 
@@ -84,7 +86,7 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as fault:
             raise DatabaseUnavailable from fault
         except DBAPIError as fault:
-            if fault.connection_invalidated:
+            if fault.connection_invalidated or getattr(fault.orig, "pgcode", None) == READ_ONLY:
                 raise DatabaseUnavailable from fault
             raise
 

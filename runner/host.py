@@ -274,7 +274,7 @@ class Host:
 
     def _on_too_many(self, tag: int, count: int) -> None:
         if live := self._by_tag.get(tag):
-            live.stop(Stop(Reason.PROCESS_LIMIT, f"had {count} processes"))
+            live.exceeded(Stop(Reason.PROCESS_LIMIT, f"had {count} processes"))
 
     def _on_keeper_lost(self) -> None:
         log.error("the keeper died; its sessions end", sessions=len(self.sessions))

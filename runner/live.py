@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from signal import SIGINT
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from core import metrics
 from models.inputs import ORDERED, Delivery, Kind, Mail, State
@@ -24,33 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from core.clock import Clock
     from models.events import Origin
-    from models.lifecycle import Status
+    from runner.surroundings import Surroundings
     from streams.journal import Journal
 
 MAX_WAITING_BYTES = 1024 * 1024
 """Input that the program has not read yet: above this the mailbox keeps the rest."""
 ROWS_A_LOOK = 100
-
-
-class Surroundings(Protocol):
-    """What a live session asks of its host. Nothing here may block: it is called from the hub."""
-
-    clock: Clock
-    idle_after_seconds: float
-
-    def signal(self, tag: int, number: int, *, group: int | None = None) -> None: ...
-    def signal_all(self, tag: int, number: int) -> None: ...
-    def end_all(self, tag: int) -> None: ...
-    def replace_keeper(self) -> None: ...
-    def news(self, live: LiveSession) -> None: ...
-    def has_room(self, session_id: UUID) -> bool: ...
-    def delivered(self, delivery: Delivery) -> None: ...
-    def look(self, session_ids: Sequence[UUID]) -> None: ...
-    def mark_stopping(self, live: LiveSession, stop: Stop) -> None: ...
-    def finish(self, live: LiveSession, how: supervision.Finish) -> None: ...
-    def status_changed(self, live: LiveSession, status: Status) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +126,10 @@ class LiveSession:
     def stop(self, wish: Stop) -> None:
         """Somebody wants the session gone."""
         self._act(self.decisions.stop(wish, self._host.clock.now()))
+
+    def exceeded(self, limit: Stop) -> None:
+        """It has overrun a limit."""
+        self._act(self.decisions.exceeded(limit, self._host.clock.now()))
 
     def hurry(self) -> None:
         """The grace is over for everybody: the worker must leave."""

@@ -175,12 +175,18 @@ class Supervision:
         limit = self.rules.max_output_bytes
         if limit is None or output_bytes <= limit or self._stop is not None or self.phase is not Phase.RUNNING:
             return []
-        self._stop = Stop(Reason.OUTPUT_LIMIT, f"printed more than {limit} bytes")
+        return self.exceeded(Stop(Reason.OUTPUT_LIMIT, f"printed more than {limit} bytes"), now)
+
+    def exceeded(self, limit: Stop, now: float) -> list[Action]:
+        """It has overrun a limit. There is no grace: what floods, or multiplies, would go on meanwhile."""
+        if self.phase not in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING) or self._killing:
+            return []
+        marks = [] if self._stop else [MarkStopping(limit)]
+        self._stop = self._stop or limit
         self.phase = Phase.STOPPING
-        # No grace: what floods would go on flooding.
         self._killing = True
         self.deadline = now + SWEEP_LIMIT_SECONDS
-        return [MarkStopping(self._stop), EndAll()]
+        return [*marks, EndAll()]
 
     def exited(self, how: Exit, now: float) -> list[Action]:
         """The main process was reaped. What it left behind goes too."""

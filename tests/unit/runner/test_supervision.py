@@ -206,3 +206,22 @@ def test_what_asks_it_to_leave_is_the_programs_choice() -> None:
     supervision.started(now=0)
 
     assert supervision.stop(BORED, now=1) == [MarkStopping(BORED), Signal(2), Signal(1), Signal(SIGCONT)]
+
+
+def test_what_multiplies_gets_no_grace(running: Supervision) -> None:
+    bomb = Stop(Reason.PROCESS_LIMIT, "had 300 processes")
+
+    assert running.exceeded(bomb, now=1) == [MarkStopping(bomb), EndAll()]
+    assert running.exceeded(bomb, now=2) == []
+    running.exited(Exit(None, "KILL"), now=2)
+    running.emptied(now=2)
+    assert running.drained() == [Finish(Reason.PROCESS_LIMIT, bomb.detail, Exit(None, "KILL"))]
+
+
+def test_what_multiplies_while_it_is_asked_to_leave_is_killed_and_its_reason_stands(running: Supervision) -> None:
+    running.stop(BORED, now=1)
+
+    assert running.exceeded(Stop(Reason.PROCESS_LIMIT), now=2) == [EndAll()]
+    running.exited(Exit(None, "KILL"), now=2)
+    running.emptied(now=2)
+    assert running.drained() == [Finish(Reason.REQUESTED, "bored", Exit(None, "KILL"))]
