@@ -7,7 +7,8 @@ everything and leaves. Linux only.
 
 In one file, because with -I -S it can import nothing of ours. Messages are 4 bytes of length and a marshalled tuple:
 
-    to the keeper    ("spawn", request, tag, argv, env, cwd, limits, nice, terminal, max_processes) + 1 or 3 descriptors
+    to the keeper    ("spawn", request, tag, argv, env, limits, nice, terminal, max_processes, user, sandboxed) + descriptors:
+                     a terminal or three pipes, then the directory to start in
                      ("signal", tag, number, whole)  ("end", tag)  ("lease", boot-time seconds)
     from the keeper  ("spawned", request, pid)  ("failed", request, errno, step)  ("exited", tag, code, signal number)
                      ("empty", tag)  ("many", tag, count)
@@ -36,7 +37,9 @@ MAX_UNSENT = 8 * 1024 * 1024  # reports a stopped worker does not read; the leas
 COUNT_SECONDS = 1.0
 ROUND_SECONDS = 0.005  # between two rounds of killing: the kernel needs a moment to let processes die
 GIVE_UP_SECONDS = 20.0
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+PIPE = 0o010000
+DIRECTORY = 9  # where a sandbox finds the descriptor of the directory it starts in
 SO_PASS, CHUNK = _socket.CMSG_SPACE(4 * 8), 65536
 
 keeper_pid = os.getpid()
@@ -47,8 +50,8 @@ class Plan:
     """What to execute: the arguments of a spawn order."""
 
     def __init__(self, *order: Any) -> None:
-        self.request, self.tag, self.argv, self.env, self.cwd, *rest = order
-        self.limits, self.nice, self.terminal, self.max_processes = rest
+        self.request, self.tag, self.argv, self.env, self.limits, *rest = order
+        self.nice, self.terminal, self.max_processes, self.user, self.sandboxed = rest
 
 
 class Session:
@@ -63,6 +66,7 @@ class Session:
         self.ending = False
         self.max_processes = plan.max_processes
         self.told_many = False
+        self.sandboxed = plan.sandboxed  # the program in the sandbox, if the main process is the sandbox's; else None
 
 
 class Keeper:
@@ -159,7 +163,7 @@ class Keeper:
     def spawn(self, *order: Any) -> None:
         """Fork and execute; the answer comes when the exec went through, or did not."""
         plan = Plan(*order)
-        wanted = 1 if plan.terminal else 3
+        wanted = 2 if plan.terminal else 4
         given, self.descriptors = self.descriptors[:wanted], self.descriptors[wanted:]
         gate, theirs = os.pipe2(os.O_CLOEXEC)
         try:
@@ -181,14 +185,15 @@ class Keeper:
         session = self.sessions.get(tag)
         if session is None:
             return
+        main, *around = self.main_of(session)
         if whole:
-            for pid in self.members(session):
+            for pid in self.members(session).difference(around):
                 send_signal(pid, number)
         elif session.alive:
             try:
-                os.killpg(session.pid, number)
+                os.killpg(main, number)
             except OSError:
-                send_signal(session.pid, number)
+                send_signal(main, number)
 
     def end(self, tag: int) -> None:
         """Kill all that is left of a session; "empty" follows."""
@@ -244,6 +249,20 @@ class Keeper:
         roots += [pid for pid in children(os.getpid()) if pid not in self.mains and tag_of(pid) == session.tag]
         return descendants(roots)
 
+    def main_of(self, session: Session) -> list[int]:
+        """Return the main process, and what stands around it: signals to a sandbox would end it, not reach the program.
+
+        Before the program runs, the sandbox is all there is to signal. It has a process outside and one inside, the
+        parent of all the others there; the program is its first child.
+        """
+        around = [session.pid]
+        while session.sandboxed and session.alive and len(around) < 3:
+            below = children(around[0])
+            if not below:
+                return [session.pid]
+            around.insert(0, below[0])
+        return around
+
     def end_sessions(self) -> None:
         """One round of killing for each session that is to end."""
         for session in [session for session in self.sessions.values() if session.ending]:
@@ -276,7 +295,7 @@ class Keeper:
         self.next_count = now + COUNT_SECONDS
         for session in self.sessions.values():
             if session.max_processes and session.alive and not session.told_many:
-                number = len(self.members(session))
+                number = len(self.members(session)) - (2 if session.sandboxed else 0)
                 if number > session.max_processes:
                     session.told_many = True
                     self.report("many", session.tag, number)
@@ -302,35 +321,70 @@ def become(plan: Plan, theirs: int, given: list[int]) -> None:
     """In the child: become the session's main process, or say why not and die. Never returns."""
     step = "setup"
     try:
-        signal.set_wakeup_fd(-1)
-        # Ignored signals stay ignored through exec: Python ignores SIGPIPE, the keeper some more.
-        for number in range(1, signal.NSIG):
-            if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):  # 32 and 33 are the C library's
-                signal.signal(number, signal.SIG_DFL)
-        step = "terminal" if plan.terminal else "pipes"
+        reset_signals()
         theirs = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 16)  # out of the way of 0, 1, 2
-        if plan.terminal:
-            os.login_tty(given[0])
-        else:
-            os.setsid()
-            given = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 16) for descriptor in given]
-            for number, descriptor in enumerate(given):
-                os.dup2(descriptor, number, inheritable=True)
+        step = "terminal" if plan.terminal else "pipes"
+        directory = take_descriptors(plan, given)
         step = "limits"
         for kind, soft, hard in (*plan.limits, (resource.RLIMIT_RTTIME, TAG_BASE + plan.tag, TAG_BASE + plan.tag)):
             resource.setrlimit(kind, (soft, hard))
         os.nice(plan.nice)
-        step = "parent"
+        if plan.user:
+            step = "user"
+            become_user(*plan.user)
+        step = "parent"  # after the user: a new one takes the signal back
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != keeper_pid:
             os._exit(127)
         step = "directory"
-        os.chdir(plan.cwd)
+        os.fchdir(directory)
         step = "execute"
+        if plan.sandboxed:
+            look_for(plan.sandboxed)
         os.execve(plan.argv[0], plan.argv, plan.env)
     except BaseException as fault:
         os.write(theirs, f"{getattr(fault, 'errno', None) or 0} {step}".encode())
     os._exit(127)
+
+
+def reset_signals() -> None:
+    """Ignored signals stay ignored through exec: Python ignores SIGPIPE, the keeper some more."""
+    signal.set_wakeup_fd(-1)
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):  # 32 and 33 are the C library's
+            signal.signal(number, signal.SIG_DFL)
+
+
+def take_descriptors(plan: Plan, given: list[int]) -> int:
+    """Become the leader of a session with 0, 1 and 2 in their places; return the directory's descriptor."""
+    *given, directory = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 16) for descriptor in given]
+    if plan.terminal and not plan.sandboxed:
+        os.login_tty(given[0])
+        return directory
+    os.setsid()  # in a sandbox it is the program that takes the terminal
+    for number in (0, 1, 2):
+        os.dup2(given[number % len(given)], number, inheritable=True)
+    if plan.sandboxed:
+        os.dup2(directory, DIRECTORY, inheritable=True)
+    return directory
+
+
+def look_for(program: str) -> None:
+    """Fail as exec would: a sandbox around it could not tell."""
+    if not os.access(program, os.X_OK):
+        os.stat(program)
+        raise PermissionError(13, "")
+
+
+def become_user(uid: int, gid: int, groups: list[int]) -> None:
+    """Give up being root for good: no program can become anybody else either. The descriptors are the user's then."""
+    for number in (0, 1, 2):
+        if os.fstat(number).st_mode & 0o170000 == PIPE or os.isatty(number):
+            os.fchown(number, uid, -1)  # so that it can open /dev/stderr, or its terminal by name
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def send_signal(pid: int, number: int) -> None:

@@ -10,7 +10,6 @@ import _socket
 import array
 import marshal
 import os
-import resource
 import signal
 import socket
 import sys
@@ -34,6 +33,8 @@ from runner.supervision import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runner.users import User
+
 log = structlog.get_logger(__name__)
 
 SPAWN_SECONDS: Final = 10.0
@@ -49,12 +50,16 @@ class SpawnRequest:
     tag: int
     argv: tuple[str, ...]
     env: dict[str, str]
-    cwd: str
+    directory: int
+    """Descriptor of where it starts: a name could mean something else by then."""
     descriptors: tuple[int, ...]
     terminal: bool = False
     limits: tuple[tuple[int, int, int], ...] = ()
     nice: int = 0
     max_processes: int = 0
+    user: User | None = None
+    sandboxed: str | None = None
+    """Path of the program, if argv is the sandbox's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +112,12 @@ class KeeperLink:
         self._requests += 1
         number, answer = self._requests, AsyncResult()
         self._spawns[number] = answer
+        user = request.user and (request.user.uid, request.user.gid, list(request.user.groups))
         order = (
-            *("spawn", number, request.tag, list(request.argv), request.env, request.cwd),
-            *([*request.limits, _usual_files()], request.nice, request.terminal, request.max_processes),
+            *("spawn", number, request.tag, list(request.argv), request.env, list(request.limits)),
+            *(request.nice, request.terminal, request.max_processes, user, request.sandboxed),
         )
-        self._order(order, request.descriptors)
+        self._order(order, (*request.descriptors, request.directory))
         try:
             pid: int = answer.get(timeout=SPAWN_SECONDS)
         except gevent.Timeout:
@@ -250,12 +256,6 @@ class KeeperLink:
 def _raw(end: socket.socket) -> _socket.socket:
     """Return the socket without gevent's cooperation: its blocking is this module's own business."""
     return _socket.socket(fileno=end.detach())
-
-
-def _usual_files() -> tuple[int, int, int]:
-    """Return the limit of open files a session gets: the worker raised its own."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return (resource.RLIMIT_NOFILE, min(1024, hard), hard)
 
 
 def _signal_name(number: int | None) -> str | None:

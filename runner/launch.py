@@ -1,4 +1,4 @@
-"""From a claimed row to a running process: workspace, environment, pipes or a terminal, the keeper's spawn.
+"""From a claimed row to a running process: environment, pipes or a terminal, confinement, the keeper's spawn.
 
 The environment is built from nothing. The service's own variables, with its secrets, never reach a session.
 """
@@ -7,58 +7,76 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from core.errors import SpawnFailed
 from models.claims import Started
+from runner import confinement, workspaces
+from runner.confinement import View
 from runner.keeper_link import SpawnRequest
 from runner.plumbing import Letter, Plumbing
-from runner.programs.commands import command_of
+from runner.programs.commands import PATH, command_of
 from runner.terminal import NAME, Terminal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from core.settings import Settings
     from models.tables import Session
     from runner.keeper_link import KeeperLink
     from runner.live import LiveSession
     from runner.plumbing import Ears
     from runner.programs.commands import Command
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    from runner.workspaces import Place
 
 
 def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Settings) -> Started:
     """Spawn the session's process and listen to it. Raises SpawnFailed; then nothing is left open."""
     command = command_of(session, settings)
-    workspace = make_workspace(settings, session)
-    directory = directory_of(settings, session, workspace)
-    ends = ends_for(session)
+    place = workspaces.prepare(settings, session, command)
     try:
-        request = SpawnRequest(
-            tag=live.identity.tag,
-            argv=command.argv,
-            env=environment(session, command, workspace),
-            cwd=str(directory),
-            descriptors=ends.theirs,
-            terminal=session.terminal is not None,
-            limits=((resource.RLIMIT_CORE, 0, 0),),
-            nice=settings.session_nice,
-            max_processes=settings.session_max_processes,
-        )
-        pid = keeper.spawn(request)
-    except BaseException:
-        ends.close_ours()
+        ends = ends_for(session)
+        try:
+            pid = keeper.spawn(request_for(live.identity.tag, session, settings, place, ends))
+        except BaseException:
+            ends.close_ours()
+            raise
+        finally:
+            ends.close_theirs()
+    except SpawnFailed:
+        workspaces.discard(settings, session.id)
         raise
     finally:
-        ends.close_theirs()
+        place.close()
     plumbing = ends.plumbing(live.ears())
     live.started(plumbing, pid)
     if command.stdin:
         plumbing.write(Letter(None, command.stdin))
-    return Started(pid, str(directory))
+    return Started(pid, str(place.directory))
+
+
+def request_for(tag: int, session: Session, settings: Settings, place: Place, ends: Ends) -> SpawnRequest:
+    """Return what the keeper is to execute. Raises SpawnFailed."""
+    command = command_of(session, settings)
+    terminal = session.terminal is not None
+    argv, sandboxed = command.argv, None
+    if settings.session_sandbox:
+        sandboxed = argv[0]
+        view = View(workspaces.home_of(settings), place.workspace, place.directory)
+        argv = confinement.sandboxed(argv, view, network=settings.session_sandbox_network, terminal=terminal)
+    return SpawnRequest(
+        tag=tag,
+        argv=argv,
+        env=environment(session, command, place.workspace),
+        directory=place.descriptor,
+        descriptors=ends.theirs,
+        terminal=terminal,
+        limits=confinement.limits(settings),
+        nice=settings.session_nice,
+        max_processes=settings.session_max_processes,
+        user=place.user,
+        sandboxed=sandboxed,
+    )
 
 
 class Ends(Protocol):
@@ -158,32 +176,3 @@ def environment(session: Session, command: Command, workspace: Path) -> dict[str
         # The mark by which a node sweep finds what is left of a session (beside the inherited limit).
         "JELMORE_SESSION_ID": f"{session.id}:{session.fence}",
     }
-
-
-def make_workspace(settings: Settings, session: Session) -> Path:
-    """Make the session's own directory, readable by the service's user alone."""
-    workspace = Path(settings.jelmore_home).resolve() / "workspaces" / str(session.id)
-    try:
-        workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as fault:
-        raise SpawnFailed(f"the workspace cannot be made: {fault.strerror}") from fault
-    return workspace
-
-
-def directory_of(settings: Settings, session: Session, workspace: Path) -> Path:
-    """Return where the process starts: the directory asked for, if it is inside SESSION_ROOTS, else the workspace."""
-    if session.requested_directory is None:
-        return workspace
-    wanted = Path(os.path.realpath(session.requested_directory))
-    roots = [Path(os.path.realpath(root)) for root in settings.session_roots]
-    if not any(wanted.is_relative_to(root) for root in roots):
-        raise SpawnFailed("the directory asked for is outside SESSION_ROOTS")
-    if not wanted.is_dir():
-        raise SpawnFailed("the directory asked for does not exist on this worker")
-    return wanted
-
-
-def remove_workspace(settings: Settings, session_id: str) -> None:
-    """Remove a workspace that was never used. One with files in it stays until retention."""
-    with suppress(OSError):
-        (Path(settings.jelmore_home).resolve() / "workspaces" / session_id).rmdir()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from core.settings import Settings
     from models.tables import Session
 
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs of sessions find others, unless they are told otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:

@@ -10,12 +10,21 @@ monkey.patch_all()
 import json
 import os
 import sys
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import gevent
 
 from core.errors import SpawnFailed
-from runner import marks
+from core.settings import load_settings
+from models.tables import Session
+from runner import confinement, launch, marks, workspaces
 from runner.keeper_link import Ears, KeeperLink, SpawnRequest, boottime
+from runner.plumbing import Ears as PipeEars
+from runner.programs.commands import command_of
+
+if TYPE_CHECKING:
+    from runner.plumbing import Plumbing
 
 INCARNATION = int(sys.argv[1])
 
@@ -44,8 +53,10 @@ def main() -> None:
         if order == "spawn":
             number, limit, argv = words
             spawn(link, number, limit, argv)
+        elif order == "session":
+            run(link, *words)
         elif order == "signal":
-            link.signal(tag(words[0]), words[1], whole=True)
+            link.signal(tag(words[0]), words[1], whole=words[2] if words[2:] else True)
         elif order == "end":
             link.end(tag(words[0]))
         elif order == "lease":
@@ -57,13 +68,45 @@ def main() -> None:
 
 def spawn(link: KeeperLink, number: int, limit: int, argv: list[str]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
+    directory = os.open("/tmp", os.O_PATH)
     environment = {"PATH": "/usr/bin:/bin"}
-    request = SpawnRequest(tag(number), tuple(argv), environment, "/tmp", (null, null, 2), max_processes=limit)
+    limits = confinement.limits(load_settings({}))
+    request = SpawnRequest(
+        tag(number), tuple(argv), environment, directory, (null, null, 2), limits=limits, max_processes=limit
+    )
     try:
         say("spawned", number, link.spawn(request))
     except SpawnFailed as fault:
         say("failed", number, fault.detail)
     os.close(null)
+    os.close(directory)
 
+
+def run(link: KeeperLink, number: int, environ: dict[str, str], facts: dict[str, Any]) -> None:
+    """Run a session as a worker with these settings would; say what it printed."""
+    settings = load_settings(environ)
+    session = Session(**{"id": UUID(int=number), "fence": 1, "program": "shell", "env": {}} | facts)
+    try:
+        place = workspaces.prepare(settings, session, command_of(session, settings))
+        ends = launch.ends_for(session)
+        say("spawned", number, link.spawn(launch.request_for(tag(number), session, settings, place, ends)))
+    except SpawnFailed as fault:
+        say("failed", number, fault.detail)
+        return
+    ends.close_theirs()
+    place.close()
+    printed = bytearray()
+
+    def heard(_: str, chunk: bytes) -> None:
+        printed.extend(chunk)
+        say("printed", number, chunk.decode(errors="replace"))
+
+    def drained() -> None:
+        say("output", number, printed.decode(errors="replace"))
+
+    kept.append(ends.plumbing(PipeEars(heard, drained, lambda _: None, lambda *_: None)))
+
+
+kept: list[Plumbing] = []
 
 main()
