@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from core.privacy import close_memory
 from core.settings import load_settings
 
+close_memory()  # of the master; web processes are forks of it
 _settings = load_settings()
 
 bind = f"{_settings.api_host}:{_settings.listen_port}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from core import logs
+from core import logs, privacy
 from core.errors import ConfigurationError
 from core.settings import load_settings
 
@@ -17,7 +17,8 @@ CONFIGURATION_FAULTY: Final = 78
 
 
 def begin(process: str) -> Settings:
-    """Read the settings and set up logging under this process's name; leave with every fault of the configuration."""
+    """Close the memory, read the settings, set up logging under this process's name; leave if the configuration is faulty."""
+    privacy.close_memory()
     try:
         settings = load_settings()
     except ConfigurationError as fault:
