@@ -1,0 +1,360 @@
+"""What must hold of every session after a soak, whatever was killed meanwhile. Pure: it compares what others have gathered.
+
+A program's own record is the measure. Its `said` is all it set out to print, of which write() had taken the first `done` bytes:
+what is kept of its output must be a beginning of `said`, and no shorter than `done`. Only the end of a session whose worker was
+lost may be missing: that is counted, not forgiven silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FINAL: Final = frozenset({"completed", "terminated", "failed"})
+LOST: Final = frozenset({"worker_lost", "keeper_lost", "claim_lost"})
+"""Reasons that say a session was ended because its worker, its keeper or the reply to its claim was lost."""
+SHOWN_BYTES: Final = 60
+SLACK_SECONDS: Final = 1.0
+"""Between the moment a fault is made and the moment it is noted down."""
+AFTER_SECONDS: Final = 8.0
+"""How long a fault may show after it was mended: a worker finds itself fenced, leaves and starts anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one process of a session wrote down of itself."""
+
+    said: bytes
+    done: int
+    heard: tuple[str, ...] = ()
+    eof: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One input as its sender knows it: `accepted` (with its number), `refused`, or `maybe` if the answer never came."""
+
+    text: str
+    outcome: str
+    input_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input as the service keeps it."""
+
+    input_seq: int
+    kind: str
+    text: str
+    state: str
+
+
+@dataclass
+class Seen:
+    """What one reader made of a stream, over all its connections."""
+
+    name: str
+    content: bytearray = field(default_factory=bytearray)
+    last_id: int = 0
+    connections: int = 0
+    faults: list[str] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Output fetched while the session ran."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What was done to whom, and between which seconds of the wall clock."""
+
+    what: str
+    whom: str
+    began: float
+    ended: float
+
+
+@dataclass
+class Story:
+    """All that is known of one session."""
+
+    token: str
+    plan: str
+    """How it was to end; see ENDS."""
+    created: str = "maybe"
+    """`accepted`, `refused` or `maybe`, as for inputs."""
+    deleted: bool = False
+    """Somebody asked for its end by DELETE."""
+    session_ids: list[str] = field(default_factory=list)
+    """Every session there is of this token: one, or none."""
+    shown: dict[str, Any] | None = None
+    output: bytes = b""
+    runs: list[Run] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    readers: list[Seen] = field(default_factory=list)
+    glances: list[Glance] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.token} ({self.plan}, {', '.join(self.session_ids) or 'no session'})"
+
+    @property
+    def how(self) -> tuple[str, str]:
+        """(status, reason)."""
+        return (self.shown["status"], str(self.shown["reason"])) if self.shown else ("", "")
+
+    @property
+    def is_lost(self) -> bool:
+        return self.how[1] in LOST
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Bytes that a program had printed and nobody has, at the end of a session that lost its worker."""
+
+    name: str
+    size: int
+    reason: str
+
+
+@dataclass
+class Findings:
+    """What a check came to."""
+
+    violations: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+
+
+ENDS: Final[dict[str, tuple[str, str, int | None, str | None]]] = {
+    "delete": ("terminated", "requested", None, None),  # how it exits is its own affair
+    "quit 0": ("completed", "exited", 0, None),
+    "quit 3": ("failed", "exit_code", 3, None),
+    "eof": ("completed", "exited", 0, None),
+    "lines": ("completed", "exited", 0, None),
+    "crash": ("failed", "signal", None, "KILL"),
+    "timeout": ("terminated", "timeout", None, None),
+}
+"""For each plan: status, reason, exit code and signal of a session that nothing happened to."""
+BY_ITSELF: Final = frozenset({"exited", "exit_code", "signal"})
+
+
+def check(stories: Sequence[Story], faults: Sequence[Fault]) -> Findings:
+    """Return every violation, and what was lost with its worker."""
+    found = Findings()
+    for story in stories:
+        for complaint in _complaints(story, faults):
+            found.violations.append(f"{story.name}: {complaint}")
+        if (loss := loss_of(story)) is not None:
+            found.losses.append(loss)
+    return found
+
+
+def loss_of(story: Story) -> Loss | None:
+    """Return what is missing at the end of a session that lost its worker."""
+    printed = story.runs[-1].done if story.runs else 0
+    missing = printed - len(story.output)
+    return Loss(story.name, missing, story.how[1]) if story.is_lost and missing > 0 else None
+
+
+def _complaints(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
+    yield from _existence(story)
+    if story.shown is None:
+        return
+    yield from _end(story, faults)
+    yield from _output(story)
+    for seen in story.readers:
+        yield from _reader(story, seen, faults)
+    yield from _glances(story)
+    yield from _inputs(story)
+
+
+def _existence(story: Story) -> Iterator[str]:
+    if len(story.session_ids) > 1:
+        yield "one request made several sessions"
+    if story.created == "accepted" and not story.session_ids:
+        yield "accepted, and then not to be found"
+    if story.created == "refused" and story.session_ids:
+        yield "refused, and there all the same"
+    if len(story.runs) > 1:
+        yield f"it was started {len(story.runs)} times"
+    if story.runs and not story.session_ids:
+        yield "a process ran without a session"
+
+
+# The end.
+
+
+def _end(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
+    shown = story.shown or {}
+    if shown["status"] not in FINAL:
+        yield f"it never ended: {shown['status']}"
+        return
+    if shown["terminated_at"] is None or shown["reason"] is None:
+        yield f"it ended without a time or a reason: {shown}"
+    if story.is_lost:
+        if story.how[0] != "failed":
+            yield f"lost, and yet {story.how[0]}"
+        if not _lost_for_a_reason(story, faults):
+            yield f"{story.how[1]} on {shown['worker']}, though nothing was done to that worker or to PostgreSQL"
+        return
+    if story.how not in set(_ways(story, faults)):
+        yield f"it ended {'/'.join(story.how)} {shown.get('reason_detail') or ''} {shown.get('error') or ''}".strip()
+    elif story.how[1] in BY_ITSELF:
+        yield from _exit(story)
+
+
+def _ways(story: Story, faults: Sequence[Fault]) -> Iterator[tuple[str, str]]:
+    """Yield every (status, reason) that fits what was asked of a session and done to its worker."""
+    yield ENDS[story.plan][:2]
+    if story.deleted:
+        yield ENDS["delete"][:2]
+    worker = (story.shown or {})["worker"]
+    if any(fault.what == "leave" and fault.whom == worker for fault in faults):
+        yield "terminated", "worker_shutdown"
+
+
+def _exit(story: Story) -> Iterator[str]:
+    shown = story.shown or {}
+    _, _, code, number = ENDS[story.plan]
+    if (shown["exit_code"], shown["exit_signal"]) != (code, number):
+        yield f"it exited with {shown['exit_code']}, {shown['exit_signal']}"
+
+
+def _lost_for_a_reason(story: Story, faults: Sequence[Fault]) -> bool:
+    """Whether its worker or PostgreSQL was away while it lived."""
+    shown = story.shown or {}
+    return any(
+        fault.whom in (shown["worker"], "postgres")
+        and fault.began <= shown["terminated_at"] + SLACK_SECONDS
+        and fault.ended >= shown["created_at"] - AFTER_SECONDS
+        for fault in faults
+    )
+
+
+# Output.
+
+
+def _output(story: Story) -> Iterator[str]:
+    said, done = (story.runs[-1].said, story.runs[-1].done) if story.runs else (b"", 0)
+    if (difference := difference_of(story.output, said)) is not None:
+        yield f"the output is not what was printed: {difference}"
+    elif len(story.output) < done and not story.is_lost:
+        yield f"{done - len(story.output)} of {done} bytes printed are missing at the end"
+    if (story.shown or {})["output_bytes"] != len(story.output):
+        yield f"output_bytes is {(story.shown or {})['output_bytes']}, there are {len(story.output)}"
+
+
+def difference_of(got: bytes, said: bytes) -> str | None:
+    """Say where `got` stops being a beginning of `said`; None if it is one."""
+    if said.startswith(got):
+        return None
+    low, high = 0, min(len(got), len(said))
+    while low < high:  # the first byte that differs, by halves
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if got[:middle] == said[:middle] else (low, middle - 1)
+    line = said.count(b"\n", 0, low)
+    rest = got[low : low + SHOWN_BYTES]
+    if not said[low:]:
+        kind = "more than was printed"
+    elif rest and len(rest) == SHOWN_BYTES and rest in said[low:]:
+        kind = f"a hole of {said.index(rest, low) - low} bytes"
+    elif rest and rest in said[:low] and len(rest) == SHOWN_BYTES:
+        kind = f"a repeat from byte {said.rindex(rest, 0, low)}"
+    else:
+        kind = "something else"
+    return f"{kind} at byte {low}, in line {line}: {rest!r} instead of {said[low : low + SHOWN_BYTES]!r}"
+
+
+def _reader(story: Story, seen: Seen, faults: Sequence[Fault]) -> Iterator[str]:
+    who = f"reader {seen.name} ({seen.connections} connections)"
+    for fault in seen.faults:
+        yield f"{who}: {fault}"
+    content = bytes(seen.content)
+    if len(content) > len(story.output) and content.startswith(story.output) and _emptied_as_it_died(story, faults):
+        return  # what only Redis had went with it, in the same moment as the worker: the one loss readers can see
+    if (difference := difference_of(content, story.output)) is not None:
+        yield f"{who} got what is not the output: {difference}"
+    if seen.faults:
+        return
+    if seen.end is None:
+        yield f"{who} never saw the end, it stands at entry {seen.last_id}, byte {len(content)}"
+        return
+    told = (seen.end["output_bytes"], seen.end["output_sha256"])
+    if told != (len(content), hashlib.sha256(content).hexdigest()):
+        yield f"{who} got {len(content)} bytes, `terminated` says {told[0]}, or their sha256 differs"
+    for member in ("status", "reason", "exit_code", "exit_signal"):
+        if seen.end[member] != (story.shown or {})[member]:
+            yield f"{who} was told {member} {seen.end[member]}, shown is {(story.shown or {})[member]}"
+
+
+def _emptied_as_it_died(story: Story, faults: Sequence[Fault]) -> bool:
+    """Whether Redis lost what it had between the loss of this session's worker and its end."""
+    shown = story.shown or {}
+    return story.is_lost and any(
+        fault.what in EMPTYING
+        and shown["created_at"] - SLACK_SECONDS <= fault.ended
+        and fault.began <= shown["terminated_at"] + SLACK_SECONDS
+        for fault in faults
+    )
+
+
+EMPTYING: Final = frozenset({"flush", "kill and empty"})
+
+
+def _glances(story: Story) -> Iterator[str]:
+    """What was once shown stays: output only grows."""
+    for glance in story.glances:
+        if hashlib.sha256(story.output[: glance.size]).hexdigest() != glance.sha256:
+            yield f"the first {glance.size} bytes of output were others once"
+
+
+# Inputs.
+
+
+def _inputs(story: Story) -> Iterator[str]:
+    inputs = [row for row in story.rows if row.kind == "input"]
+    heard = list(story.runs[-1].heard) if story.runs else []
+    yield from _rows_are_what_was_sent(story, inputs)
+    texts = [row.text for row in inputs]
+    if heard != texts[: len(heard)]:
+        first = next(index for index, text in enumerate(heard) if index >= len(texts) or texts[index] != text)
+        yield f"input {first} that it got is {heard[first]!r}, sent was {texts[first : first + 1]}"
+        return
+    for row in inputs[: len(heard)]:
+        if row.state != "written" and not (row.state == "unknown" and story.is_lost):
+            yield f"input {row.input_seq} arrived and is called {row.state}"
+    for row in inputs[len(heard) :]:
+        if row.state == "written" and not _may_have_gone_unread(story):
+            yield f"input {row.input_seq} is called written and never arrived"
+        elif row.state not in ("written", "failed") and not (row.state == "unknown" and story.is_lost):
+            yield f"input {row.input_seq} is {row.state} after the end"
+
+
+def _rows_are_what_was_sent(story: Story, inputs: Sequence[Row]) -> Iterator[str]:
+    """Every accepted input is there under its number, no refused one is, and their order is that of sending."""
+    by_seq = {row.input_seq: row.text for row in inputs}
+    for sent in story.sent:
+        if sent.outcome == "accepted" and by_seq.get(sent.input_seq or 0) != sent.text:
+            yield f"input {sent.input_seq} was accepted as {sent.text!r}, kept is {by_seq.get(sent.input_seq or 0)!r}"
+    sendable = [sent.text for sent in story.sent if sent.outcome != "refused"]
+    position = 0
+    for row in inputs:
+        if row.text not in sendable[position:]:
+            yield f"input {row.input_seq} {row.text!r} was not sent, or was kept twice, or out of order"
+            return
+        position = sendable.index(row.text, position) + 1
+
+
+def _may_have_gone_unread(story: Story) -> bool:
+    """Whether the program may have ended before it read what its pipe held: any but one that reads to the end of input."""
+    return story.how[1] != "exited" or story.plan != "eof" or not story.runs or not story.runs[-1].eof
