@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runner.live import LiveSession
     from runner.plumbing import Ears
     from runner.programs.commands import Command
+    from runner.users import User
     from runner.workspaces import Place
 
 
@@ -35,7 +36,7 @@ def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Se
     command = command_of(session, settings)
     place = workspaces.prepare(settings, session, command)
     try:
-        ends = ends_for(session)
+        ends = ends_for(session, place.user)
         try:
             pid = keeper.spawn(request_for(live.identity.tag, session, settings, place, ends))
         except BaseException:
@@ -89,12 +90,12 @@ class Ends(Protocol):
     def close_theirs(self) -> None: ...
 
 
-def ends_for(session: Session) -> Ends:
+def ends_for(session: Session, user: User | None) -> Ends:
     """Make what the session asked for: three pipes, or a terminal. Raises SpawnFailed where the system has none left."""
     try:
         if session.terminal is None:
             return Pipes()
-        return OneTerminal(Terminal(session.terminal["rows"], session.terminal["cols"]))
+        return OneTerminal(Terminal(session.terminal["rows"], session.terminal["cols"], user.uid if user else None))
     except OSError as fault:
         raise SpawnFailed(f"no pipes or terminal to be had: {fault.strerror}") from fault
 
@@ -175,4 +176,6 @@ def environment(session: Session, command: Command, workspace: Path) -> dict[str
         **session.env,
         # The mark by which a node sweep finds what is left of a session (beside the inherited limit).
         "JELMORE_SESSION_ID": f"{session.id}:{session.fence}",
+        # 1, and one more each time a resumable program is started again.
+        "JELMORE_ATTEMPT": str(session.attempt),
     }

@@ -29,10 +29,12 @@ NAME: Final = "terminal"
 
 
 class Terminal:
-    """A pseudo-terminal of `rows` x `cols` that nobody uses yet."""
+    """A pseudo-terminal of `rows` x `cols` that nobody uses yet; `uid`: whose it is, None: the worker's own user's."""
 
-    def __init__(self, rows: int, cols: int) -> None:
+    def __init__(self, rows: int, cols: int, uid: int | None = None) -> None:
         self.master, self._slave = os.openpty()
+        if uid is not None:
+            os.fchown(self._slave, uid, -1)  # else it could not be opened by its name
         self._control = os.dup(self.master)  # the master itself is closed by whoever reads it to its end
         os.set_blocking(self.master, False)
         mode = termios.tcgetattr(self._slave)

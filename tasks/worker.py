@@ -25,17 +25,18 @@ import gevent
 import structlog
 
 from core.clock import SystemClock
-from core.errors import DatabaseUnavailable
+from core.errors import ConfigurationError, DatabaseUnavailable
 from core.ids import uuid7
-from core.start import begin
+from core.start import CONFIGURATION_FAULTY, begin
 from core.version import VERSION
 from core.vital import spawn_vital, watch_hub
 from models import workers
 from models.database import Database
-from runner import marks
+from runner import confinement, marks
 from runner.bells import listen
 from runner.host import Host
 from runner.lease import Lease
+from runner.retention import keep_removing
 from runner.sweep import keep_sweeping
 from runner.world import World
 from streams.appender import Appender
@@ -66,6 +67,7 @@ def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
     host.open()
     lease.open()
     spawn_vital("node sweep", keep_sweeping, world)
+    spawn_vital("workspaces", keep_removing, world)
     spawn_vital("bells", listen, settings, world.incarnation, host.look)
     queue = sender(settings)
     # If the broker is away, so is the consumer, and finds its queue added when it is back.
@@ -129,6 +131,13 @@ def main() -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Celery warns of workers run by root because of pickle, which is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    try:
+        confinement.check(settings)
+    except ConfigurationError as fault:
+        print(fault, file=sys.stderr)
+        return CONFIGURATION_FAULTY
+    for warning in confinement.warnings(settings) if settings.in_production else ():
+        log.warning(warning)
     raise_file_limit()
     marks.become_subreaper()
     marks.undumpable()

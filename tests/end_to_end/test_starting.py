@@ -53,10 +53,11 @@ def small(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], s
 
 
 def by_status(client: Client, sessions: list[str]) -> dict[str, list[str]]:
-    """Group sessions by status, in their order."""
+    """Group sessions by status, in their order. One that waits for input runs."""
     grouped: dict[str, list[str]] = {}
     for session_id in sessions:
-        grouped.setdefault(client.status(session_id), []).append(session_id)
+        status = client.status(session_id)
+        grouped.setdefault("active" if status == "waiting_input" else status, []).append(session_id)
     return grouped
 
 
