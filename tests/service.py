@@ -146,11 +146,11 @@ class Service:
             self.worker(name)
         self.wait_ready()
 
-    def wait_ready(self) -> None:
-        """Wait until the web tier answers and every worker that runs takes sessions."""
+    def wait_ready(self, *names: str) -> None:
+        """Wait until the web tier answers and every worker that runs (or these alone) takes sessions."""
         eventually(self.answers, READY_SECONDS)
         for name, member in self.workers.items():
-            if member.alive:
+            if member.alive and name in (names or self.workers):
                 eventually(partial(self.is_taking, name, member), READY_SECONDS)
 
     def answers(self) -> bool:

@@ -1,22 +1,36 @@
-"""One installation that every fault test breaks and the next one finds whole again: own servers, two workers by name."""
+"""Two installations that every fault test breaks and the next one finds whole again, each with servers of its own.
+
+`service` is broken as a whole: its servers and processes are killed. Of `elsewhere` the workers' ways to its servers are cut.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from core.settings import load_settings
 from jelmore.embedded import Postgres
 from migrations.__main__ import upgrade
-from tests.service import installed
+from tests.client import SESSIONS
+from tests.service import FULL_LENGTH, installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.client import Client
     from tests.service import Service
+
+FULL_LENGTH_TIMEOUT_SECONDS: Final = 900
+SLOTS: Final = 24
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """At full length a test may take as long as what it waits for."""
+    if FULL_LENGTH:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(FULL_LENGTH_TIMEOUT_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +52,7 @@ def breakable_postgres(faults_home: Path) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def breakable(faults_home: Path, breakable_postgres: Postgres) -> Iterator[Service]:
-    with installed(faults_home, breakable_postgres.url) as service:
+    with installed(faults_home, breakable_postgres.url, WORKER_SLOTS=str(SLOTS)) as service:
         yield service
 
 
@@ -46,8 +60,25 @@ def breakable(faults_home: Path, breakable_postgres: Postgres) -> Iterator[Servi
 def service(breakable: Service, breakable_postgres: Postgres) -> Iterator[Service]:
     """The installation, whole: web, beat and the worker `one` run, and nothing of former sessions does."""
     yield whole(breakable, breakable_postgres)
-    if (other := breakable.workers.get("two")) is not None:
-        other.stop()
+    breakable.dismiss()
+
+
+@pytest.fixture(scope="session")
+def separate(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Service]:
+    with installed(tmp_path_factory.mktemp("elsewhere"), new_database(), WORKER_SLOTS=str(SLOTS)) as service:
+        yield service
+
+
+@pytest.fixture
+def elsewhere(separate: Service) -> Iterator[Service]:
+    """The other installation: web and beat run; tests start the workers they need."""
+    separate.valkey.resume()
+    separate.valkey.start()
+    separate.start()
+    end_all(separate)
+    yield separate
+    separate.valkey.resume()
+    separate.dismiss(*separate.workers)
 
 
 def whole(service: Service, postgres: Postgres) -> Service:
@@ -56,10 +87,18 @@ def whole(service: Service, postgres: Postgres) -> Service:
         server.resume()
         server.start()
     service.start("one")
-    for shown in service.admin.request("GET", "/api/v1/sessions?limit=1000").json():
-        if shown["terminated_at"] is None:
-            service.admin.delete(shown["session_id"], "?wait=25")
+    end_all(service)
     return service
+
+
+def end_all(service: Service) -> None:
+    """End every session there is."""
+    shown = service.admin.request("GET", f"{SESSIONS}?limit=1000").json()
+    open_ones = [session["session_id"] for session in shown if session["terminated_at"] is None]
+    for session_id in open_ones:
+        service.admin.delete(session_id, "?wait=0")
+    for session_id in open_ones:
+        service.admin.delete(session_id, "?wait=25")
 
 
 @pytest.fixture

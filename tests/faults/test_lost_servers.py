@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import operator
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from tests.checks import eventually
+from tests.checks import eventually, frozen, how, marked, runs, wait
 from tests.client import SESSIONS, Reader
+from tests.programs.shell import endless, is_numbered_lines, lines, steady
+from tests.service import FULL_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,31 +20,23 @@ if TYPE_CHECKING:
     from tests.client import Client
     from tests.service import Service
 
-STEADY = "i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; sleep {pause}; done"
-AWAY_SECONDS = 5.0
-LONG_AWAY_SECONDS = 10.0
+T = TypeVar("T")
+
+ENDED_BY_THE_LEASE = {("failed", "worker_lost"), ("failed", "keeper_lost")}
+"""Whoever says it first: the worker, whose keeper left with all it kept, or housekeeping."""
+REDIS_AWAY_SECONDS = 75.0 if FULL_LENGTH else 15.0
+"""A broker that was away for 75 s once stopped every worker's loop for all of it."""
 SHORTER_THAN_THE_LEASE_SECONDS = 1.0
 ANSWERED_SECONDS = 6.0
+SEEN_SECONDS = 5.0
+"""How long a reader waits at most for what is printed while Redis is away: it is stored, and looked for, once a second."""
 STALL = "the hub stood still"
-
-
-def steady(count: int, pause: float) -> str:
-    """A program that prints numbered lines for about count * pause seconds."""
-    return STEADY.format(count=count, pause=pause)
-
-
-def lines(count: int) -> bytes:
-    return b"".join(b"line %d\n" % number for number in range(1, count + 1))
+MANY = 20
 
 
 def wait_until_printing(client: Client, session_id: str) -> None:
     with client.follow(session_id) as stream:
         stream.until("output")
-
-
-def wait(seconds: float) -> None:
-    """Let a fault last: its length is what is tested."""
-    threading.Event().wait(seconds)
 
 
 @pytest.fixture
@@ -56,6 +50,7 @@ def readers(service: Service) -> Callable[[str], list[Reader]]:
     return start
 
 
+@pytest.mark.case(9, 11)
 def test_emptying_redis_and_cutting_its_connections_costs_no_reader_a_byte(
     service: Service, readers: Callable[[str], list[Reader]]
 ) -> None:
@@ -76,73 +71,119 @@ def test_emptying_redis_and_cutting_its_connections_costs_no_reader_a_byte(
     assert service.ada.output(session_id) == lines(count)
 
 
+@pytest.mark.case(9)
 def test_what_is_queued_starts_though_redis_was_emptied(service: Service) -> None:
     ada = service.ada
-    slots = 8
-    running = [ada.create("sleep 60") for _ in range(slots)]
-    eventually(lambda: all(ada.status(session_id) == "active" for session_id in running))
+    running = [ada.create("sleep 60") for _ in range(int(service.seconds("WORKER_SLOTS")))]
+    eventually(lambda: all(runs(ada.get(session_id)) for session_id in running))
     queued = [ada.create(f"echo {number}") for number in range(3)]
     service.redis().flushall()
     for session_id in running:
-        ada.delete(session_id, "?wait=25")
+        ada.delete(session_id, "?wait=0")
 
     for number, session_id in enumerate(queued):
         assert ada.events(session_id)[-1].data["status"] == "completed"
         assert ada.output(session_id) == f"{number}\n".encode()
 
 
-def test_a_frozen_redis_costs_no_session_and_no_byte(service: Service, readers: Callable[[str], list[Reader]]) -> None:
-    count = 300
-    session_id = service.ada.create(steady(count, 0.02))
-    followers = readers(session_id)
-    wait_until_printing(service.ada, session_id)
-    service.valkey.pause()
+class Herd:
+    """Twenty programs that print for as long as a fault lasts and some time beyond, and a reader of each fourth."""
+
+    def __init__(self, service: Service, away_seconds: float) -> None:
+        self.service = service
+        self.count = int((away_seconds + 5) / 0.5)
+        self.worker = service.worker("one")
+        self.sessions = [service.ada.create(steady(self.count, 0.5)) for _ in range(MANY)]
+        limit = 3 * away_seconds + 60
+        self.readers = [Reader(service.ada, session_id, limit_seconds=limit) for session_id in self.sessions[::4]]
+        for session_id in self.sessions:
+            wait_until_printing(service.ada, session_id)
+        self._said_before = len(self.worker.said())
+
+    def assert_streams_go_on(self, seconds: float) -> None:
+        """Every reader gets something new."""
+        before = [reader.size for reader in self.readers]
+        eventually(lambda: all(reader.size > size for reader, size in zip(self.readers, before, strict=True)), seconds)
+
+    def assert_unharmed(self) -> None:
+        """All completed, every byte is there, and the worker's loop never stood still."""
+        for reader in self.readers:
+            assert how(reader.finish()) == ("completed", "exited")
+        ended = {"completed"}
+        eventually(
+            lambda: {self.service.ada.status(session_id) for session_id in self.sessions} == ended, 30, every=0.2
+        )
+        assert {self.service.ada.output(session_id) for session_id in self.sessions} == {lines(self.count)}
+        stalls = [line for line in self.worker.said()[self._said_before :].splitlines() if STALL in line]
+        assert stalls == []
+
+
+@pytest.mark.case(7, 8)
+@pytest.mark.timeout(180)
+def test_redis_away_harms_none_of_twenty_sessions_and_never_stops_the_workers_loop(
+    service: Service, elsewhere: Service
+) -> None:
+    elsewhere.worker("one")
+    elsewhere.wait_ready()
+    herds = [Herd(each, REDIS_AWAY_SECONDS) for each in (service, elsewhere)]
+    service.valkey.kill()
+    elsewhere.valkey.pause()
+    away = time.monotonic()
     try:
-        created = create_meanwhile(service, AWAY_SECONDS)
-        health = service.client(None).request("GET", "/health")
+        created = [create_meanwhile(each) for each in (service, elsewhere)]
+        herds[0].assert_streams_go_on(SEEN_SECONDS)
+        health = [
+            each.client(None).request("GET", "/health", timeout=ANSWERED_SECONDS) for each in (service, elsewhere)
+        ]
+        wait(REDIS_AWAY_SECONDS - (time.monotonic() - away))
     finally:
-        service.valkey.resume()
+        service.valkey.start()
+        elsewhere.valkey.resume()
 
-    assert (health.status, health.json()["status"]) == (200, "degraded")
-    assert service.ada.events(created)[-1].data["status"] == "completed"
-    for follower in followers:
-        assert follower.finish()["status"] == "completed"
-    assert service.ada.output(session_id) == lines(count)
+    assert [(answer.status, answer.json()["status"]) for answer in health] == [(200, "degraded")] * 2
+    for herd, session_id in zip(herds, created, strict=True):
+        herd.assert_unharmed()
+        assert herd.service.ada.events(session_id)[-1].data["status"] == "completed"
 
 
-def create_meanwhile(service: Service, away_seconds: float) -> str:
-    """Create a session while a server is away, and see that the answer does not wait for it; then wait out the fault."""
-    began = time.monotonic()
-    created = service.ada.create("echo later")
-    assert time.monotonic() - began < ANSWERED_SECONDS
-    wait(away_seconds - (time.monotonic() - began))
+@pytest.mark.case(8)
+def test_readers_go_on_while_a_frozen_redis_says_nothing(elsewhere: Service) -> None:
+    elsewhere.worker("one")
+    elsewhere.wait_ready()
+    sessions = [elsewhere.ada.create(endless(0.2)) for _ in range(5)]
+    readers = [Reader(elsewhere.ada, session_id, limit_seconds=60) for session_id in sessions]
+    eventually(lambda: all(reader.size for reader in readers))
+    elsewhere.valkey.pause()
+    try:
+        for _ in range(2):
+            before = [reader.size for reader in readers]
+            eventually(lambda: all(map(operator.gt, [reader.size for reader in readers], before)), SEEN_SECONDS)  # noqa: B023
+    finally:
+        elsewhere.valkey.resume()
+    for session_id, reader in zip(sessions, readers, strict=True):
+        elsewhere.ada.delete(session_id)
+        assert how(reader.finish()) == ("terminated", "requested")
+
+
+def create_meanwhile(service: Service) -> str:
+    """Create a session while Redis is away, and see that no answer waits for it."""
+    ada = service.ada
+    created = answered_in_time(lambda: ada.create("echo later"))
+    assert answered_in_time(lambda: ada.get(created))["status"] == "initializing"
+    assert answered_in_time(lambda: ada.input(created, "to be read later")).status == 200
+    assert answered_in_time(lambda: ada.output(created)) == b""
     return created
 
 
-def test_a_killed_redis_costs_no_session_and_no_byte_and_stops_no_worker(
-    service: Service, readers: Callable[[str], list[Reader]]
-) -> None:
-    count = 400
-    worker = service.worker("one")
-    said_before = len(worker.said())
-    session_id = service.ada.create(steady(count, 0.03))
-    followers = readers(session_id)
-    wait_until_printing(service.ada, session_id)
-    service.valkey.kill()
-    try:
-        created = create_meanwhile(service, LONG_AWAY_SECONDS)
-        printed = service.ada.output(session_id)
-    finally:
-        service.valkey.start()
-
-    assert printed.count(b"\n") > 100, "readers see output though Redis is away"
-    assert service.ada.events(created)[-1].data["status"] == "completed"
-    for follower in followers:
-        assert follower.finish()["status"] == "completed"
-    assert service.ada.output(session_id) == lines(count)
-    assert STALL not in worker.said()[said_before:]
+def answered_in_time(ask: Callable[[], T]) -> T:
+    """Return what is answered, having seen that it did not wait for a server that is away."""
+    began = time.monotonic()
+    answer = ask()
+    assert time.monotonic() - began < ANSWERED_SECONDS
+    return answer
 
 
+@pytest.mark.case(13)
 def test_postgres_away_for_less_than_the_lease_costs_no_session_and_no_byte(
     service: Service, breakable_postgres: Postgres, readers: Callable[[str], list[Reader]]
 ) -> None:
@@ -167,6 +208,41 @@ def test_postgres_away_for_less_than_the_lease_costs_no_session_and_no_byte(
     assert service.ada.output(session_id) == lines(count)
 
 
+@pytest.mark.case(14)
+def test_postgres_silent_for_longer_than_the_lease_ends_the_sessions_and_nothing_else(
+    service: Service, breakable_postgres: Postgres
+) -> None:
+    ada, lease = service.ada, service.seconds("LEASE_SECONDS")
+    sessions = [ada.create(endless(0.1)) for _ in range(3)]
+    for session_id in sessions:
+        wait_until_printing(ada, session_id)
+    incarnation = service.incarnations("one")[-1]
+    workers = service.workers["one"], service.beat, service.web
+    pids = [worker.pid for worker in workers]
+    assert breakable_postgres.process is not None
+    with frozen(breakable_postgres.process.pid):
+        stopped = time.monotonic()
+        eventually(lambda: not marked([incarnation]), lease + 1)
+        ended_after = time.monotonic() - stopped
+        refused = ada.request("POST", SESSIONS, {"query": "true"})
+        wait(lease / 2)
+
+    assert ended_after > lease / 2, "the lease ends them, not the silence"
+    assert (refused.status, refused.json()["error_code"]) == (503, "DATABASE_UNAVAILABLE")
+    spared = lease + service.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
+    eventually(lambda: all(ada.get(each)["terminated_at"] for each in sessions), spared + service.takeover_seconds)
+    for session_id in sessions:
+        assert how(ada.get(session_id)) in ENDED_BY_THE_LEASE
+        assert is_numbered_lines(ada.output(session_id))
+        assert how(ada.events(session_id)[-1].data) == how(ada.get(session_id))
+    assert marked([incarnation]) == []
+    assert [member.pid for member in workers[1:]] == pids[1:]
+    service.worker("one")
+    service.wait_ready()
+    assert ada.events(ada.create("true"))[-1].data["status"] == "completed"
+
+
+@pytest.mark.case(54)
 def test_after_everything_was_killed_at_once_the_sessions_are_lost_and_every_stream_ends(
     service: Service, breakable_postgres: Postgres
 ) -> None:
@@ -176,7 +252,7 @@ def test_after_everything_was_killed_at_once_the_sessions_are_lost_and_every_str
     sessions = [ada.create(f"echo {number}; while :; do sleep 0.1; done") for number in range(3)]
     printed = [b"%d\n" % number for number in range(len(sessions))]
     eventually(lambda: [ada.output(session_id) for session_id in sessions] == printed)
-    readers = [Reader(ada, session_id, limit_seconds=40) for session_id in sessions]
+    readers = [Reader(ada, session_id, limit_seconds=90) for session_id in sessions]
     incarnations = service.incarnations()
 
     for process in (service.web, service.worker("one"), service.beat):
