@@ -78,19 +78,25 @@ class Activity:
 
     def saw(self, doing: Doing, now: float) -> None:
         """Take in what a look showed."""
-        before, self._seen = self._seen, doing
-        quiet = now - self._stirred_at
-        match doing:
-            case Doing.READING:
-                self._waits = self._waits or before is Doing.READING
-            case Doing.WATCHING:
-                self._waits = quiet >= WATCHING_SECONDS
-            case Doing.UNKNOWN:
-                self._waits = self._at_prompt and quiet >= PROMPT_SECONDS
-            case Doing.BUSY:
-                self._waits = False
+        waited, self._waits = self._waits, self._seems_to_wait(doing, now - self._stirred_at)
+        self._seen = doing
+        if waited and not self._waits:  # it went on by itself, and what it does now began now
+            self._printed_at = now
+            self._stir(now)
+            return
         self._pause = min(max(self._pause * 2, RECHECK_SECONDS if self._waits else 0), LONGEST_PAUSE_SECONDS)
         self._look_at = now + (FIRST_LOOK_SECONDS if doing is Doing.READING and not self._waits else self._pause)
+
+    def _seems_to_wait(self, doing: Doing, quiet: float) -> bool:
+        match doing:
+            case Doing.READING:
+                return self._waits or self._seen is Doing.READING
+            case Doing.WATCHING:
+                return quiet >= WATCHING_SECONDS
+            case Doing.UNKNOWN:
+                return self._at_prompt and quiet >= PROMPT_SECONDS
+            case Doing.BUSY:
+                return False
 
     def change(self, now: float) -> Status | None:
         """Return the status it has come to, if that is news and may be told yet."""

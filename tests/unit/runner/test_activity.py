@@ -78,8 +78,16 @@ def test_waiting_for_input_wins_over_idle(activity: Activity) -> None:
     activity.change(now=0.5)
 
     assert activity.change(now=IDLE_AFTER * 2) is None
-    activity.saw(Doing.BUSY, now=IDLE_AFTER * 2)
-    assert activity.change(now=IDLE_AFTER * 2) is Status.IDLE
+
+
+def test_one_that_stops_waiting_by_itself_is_active_before_it_is_idle(activity: Activity) -> None:
+    activity.saw(Doing.READING, now=0.3)
+    activity.saw(Doing.READING, now=0.4)
+    activity.change(now=0.5)
+    activity.saw(Doing.BUSY, now=100)
+
+    assert activity.change(now=100) is Status.ACTIVE
+    assert activity.change(now=100 + IDLE_AFTER) is Status.IDLE
 
 
 steps = st.lists(st.tuples(st.floats(0, 2), st.sampled_from(["printed", "input", *Doing])), min_size=1, max_size=60)
