@@ -1,13 +1,14 @@
 """What must hold of every session after a soak, whatever was killed meanwhile. Pure: it compares what others have gathered.
 
 A program's own record is the measure. Its `said` is all it set out to print, of which write() had taken the first `done` bytes:
-what is kept of its output must be a beginning of `said`, and no shorter than `done`. Only the end of a session whose worker was
-lost may be missing: that is counted, not forgiven silently.
+what is kept of its output must be a beginning of `said`, and no shorter than `done`. Only the end of what a process printed whose
+worker was lost may be missing: that is counted, not forgiven silently. A session that began again has a record for each run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ class Run:
     done: int
     heard: tuple[str, ...] = ()
     eof: bool = False
+    alone: bool = True
+    """No other process of the session ran when this one began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Seen:
     name: str
     content: bytearray = field(default_factory=bytearray)
     last_id: int = 0
+    restarts: list[int] = field(default_factory=list)
+    """How much output there was at each `restarted`."""
     connections: int = 0
     faults: list[str] = field(default_factory=list)
     end: dict[str, Any] | None = None
@@ -90,6 +95,8 @@ class Story:
     token: str
     plan: str
     """How it was to end; see ENDS."""
+    resumable: bool = False
+    """Whether it may begin again when its worker is lost."""
     created: str = "maybe"
     """`accepted`, `refused` or `maybe`, as for inputs."""
     deleted: bool = False
@@ -106,7 +113,8 @@ class Story:
 
     @property
     def name(self) -> str:
-        return f"{self.token} ({self.plan}, {', '.join(self.session_ids) or 'no session'})"
+        how = f"{'/'.join(self.how)} on {self.shown['worker']}" if self.shown else "not created"
+        return f"{self.token} ({self.plan}: {how}, {', '.join(self.session_ids) or 'no session'})"
 
     @property
     def how(self) -> tuple[str, str]:
@@ -115,7 +123,22 @@ class Story:
 
     @property
     def is_lost(self) -> bool:
-        return self.how[1] in LOST
+        """Whether nobody saw how its process ended. One that was to end anyway keeps the reason it was to end for."""
+        if self.shown is None:
+            return False
+        unseen = (self.shown["exit_code"], self.shown["exit_signal"]) == (None, None)
+        return self.how[1] in LOST or (unseen and bool(self.runs))
+
+    @property
+    def attempts(self) -> int:
+        return int(self.shown["attempt"]) if self.shown else 1
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The output of each attempt."""
+        restarts = next((seen.restarts for seen in reversed(self.readers)), [])
+        bounds = [0, *restarts, len(self.output)]
+        return [self.output[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +177,28 @@ def check(stories: Sequence[Story], faults: Sequence[Fault]) -> Findings:
     for story in stories:
         for complaint in _complaints(story, faults):
             found.violations.append(f"{story.name}: {complaint}")
-        if (loss := loss_of(story)) is not None:
-            found.losses.append(loss)
+        found.losses += losses_of(story)
     return found
 
 
-def loss_of(story: Story) -> Loss | None:
-    """Return what is missing at the end of a session that lost its worker."""
-    printed = story.runs[-1].done if story.runs else 0
-    missing = printed - len(story.output)
-    return Loss(story.name, missing, story.how[1]) if story.is_lost and missing > 0 else None
+def losses_of(story: Story) -> Iterator[Loss]:
+    """Yield what is missing at the end of each run that lost its worker."""
+    for index, (run, piece) in enumerate(assigned(story)):
+        last = index == len(story.runs) - 1
+        missing = run.done - len(piece)
+        if missing > 0 and (story.is_lost or not last):
+            yield Loss(story.name, missing, story.how[1] if last else "began again")
+
+
+def assigned(story: Story) -> list[tuple[Run, bytes]]:
+    """Return each run with the piece of output that is its own; an attempt may have printed nothing, or never run."""
+    pieces = [piece for piece in story.pieces if piece]
+    found = []
+    for index, run in enumerate(story.runs):
+        left = len(story.runs) - index
+        fits = bool(pieces) and (run.said.startswith(pieces[0]) or len(pieces) >= left)
+        found.append((run, pieces.pop(0) if fits else b""))
+    return found
 
 
 def _complaints(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
@@ -185,8 +220,12 @@ def _existence(story: Story) -> Iterator[str]:
         yield "accepted, and then not to be found"
     if story.created == "refused" and story.session_ids:
         yield "refused, and there all the same"
-    if len(story.runs) > 1:
-        yield f"it was started {len(story.runs)} times"
+    if len(story.runs) > story.attempts:
+        yield f"it was started {len(story.runs)} times, in {story.attempts} attempts"
+    if story.attempts > 1 and not story.resumable:
+        yield f"it began again, {story.attempts} times in all, though its program cannot"
+    if not all(run.alone for run in story.runs):
+        yield "it ran twice at the same time"
     if story.runs and not story.session_ids:
         yield "a process ran without a session"
 
@@ -202,8 +241,10 @@ def _end(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
     if shown["terminated_at"] is None or shown["reason"] is None:
         yield f"it ended without a time or a reason: {shown}"
     if story.is_lost:
-        if story.how[0] != "failed":
-            yield f"lost, and yet {story.how[0]}"
+        if (story.how[0] == "failed") != (story.how[1] in LOST):
+            yield f"lost, and yet {'/'.join(story.how)}"
+        if story.how[1] not in LOST and story.how not in set(_ways(story, faults)):
+            yield f"it ended {'/'.join(story.how)}, which nobody asked for"
         if not _lost_for_a_reason(story, faults):
             yield f"{story.how[1]} on {shown['worker']}, though nothing was done to that worker or to PostgreSQL"
         return
@@ -233,8 +274,9 @@ def _exit(story: Story) -> Iterator[str]:
 def _lost_for_a_reason(story: Story, faults: Sequence[Fault]) -> bool:
     """Whether its worker or PostgreSQL was away while it lived."""
     shown = story.shown or {}
+    suspects = ("one", "two", "postgres") if story.attempts > 1 else (shown["worker"], "postgres")
     return any(
-        fault.whom in (shown["worker"], "postgres")
+        fault.whom in suspects
         and fault.began <= shown["terminated_at"] + SLACK_SECONDS
         and fault.ended >= shown["created_at"] - AFTER_SECONDS
         for fault in faults
@@ -245,11 +287,15 @@ def _lost_for_a_reason(story: Story, faults: Sequence[Fault]) -> bool:
 
 
 def _output(story: Story) -> Iterator[str]:
-    said, done = (story.runs[-1].said, story.runs[-1].done) if story.runs else (b"", 0)
-    if (difference := difference_of(story.output, said)) is not None:
-        yield f"the output is not what was printed: {difference}"
-    elif len(story.output) < done and not story.is_lost:
-        yield f"{done - len(story.output)} of {done} bytes printed are missing at the end"
+    kept = assigned(story)
+    for number, (run, piece) in enumerate(kept, 1):
+        lost = story.is_lost or number < len(kept)
+        if (difference := difference_of(piece, run.said)) is not None:
+            yield f"the output of run {number} is not what was printed: {difference}"
+        elif len(piece) < run.done and not lost:
+            yield f"{run.done - len(piece)} of {run.done} bytes printed are missing at the end"
+    if (more := len(story.output) - sum(len(piece) for _, piece in kept)) > 0:
+        yield f"{more} bytes of output that no run printed"
     if (story.shown or {})["output_bytes"] != len(story.output):
         yield f"output_bytes is {(story.shown or {})['output_bytes']}, there are {len(story.output)}"
 
@@ -289,6 +335,8 @@ def _reader(story: Story, seen: Seen, faults: Sequence[Fault]) -> Iterator[str]:
     if seen.end is None:
         yield f"{who} never saw the end, it stands at entry {seen.last_id}, byte {len(content)}"
         return
+    if seen.restarts != story.readers[-1].restarts or len(seen.restarts) != story.attempts - 1:
+        yield f"{who} saw it begin again at {seen.restarts}, in {story.attempts} attempts"
     told = (seen.end["output_bytes"], seen.end["output_sha256"])
     if told != (len(content), hashlib.sha256(content).hexdigest()):
         yield f"{who} got {len(content)} bytes, `terminated` says {told[0]}, or their sha256 differs"
@@ -323,21 +371,34 @@ def _glances(story: Story) -> Iterator[str]:
 
 def _inputs(story: Story) -> Iterator[str]:
     inputs = [row for row in story.rows if row.kind == "input"]
-    heard = list(story.runs[-1].heard) if story.runs else []
+    heard = [text for run in story.runs for text in run.heard]
     yield from _rows_are_what_was_sent(story, inputs)
-    texts = [row.text for row in inputs]
-    if heard != texts[: len(heard)]:
-        first = next(index for index, text in enumerate(heard) if index >= len(texts) or texts[index] != text)
-        yield f"input {first} that it got is {heard[first]!r}, sent was {texts[first : first + 1]}"
+    position = 0
+    arrived: set[int] = set()
+    for text in heard:
+        where = next((index for index in range(position, len(inputs)) if inputs[index].text == text), None)
+        if where is None:
+            yield f"it got {text!r} twice, out of order, or without its having been sent"
+            return
+        arrived.add(where)
+        position = where + 1
+    for index, row in enumerate(inputs):
+        yield from _row(story, row, arrived=index in arrived, passed=index < position)
+
+
+def _row(story: Story, row: Row, *, arrived: bool, passed: bool) -> Iterator[str]:
+    """Judge what is said of one input. `passed`: a later one arrived."""
+    unsure = story.is_lost or story.attempts > 1
+    if row.state == "unknown" and unsure:
         return
-    for row in inputs[: len(heard)]:
-        if row.state != "written" and not (row.state == "unknown" and story.is_lost):
-            yield f"input {row.input_seq} arrived and is called {row.state}"
-    for row in inputs[len(heard) :]:
-        if row.state == "written" and not _may_have_gone_unread(story):
-            yield f"input {row.input_seq} is called written and never arrived"
-        elif row.state not in ("written", "failed") and not (row.state == "unknown" and story.is_lost):
-            yield f"input {row.input_seq} is {row.state} after the end"
+    if arrived and row.state != "written":
+        yield f"input {row.input_seq} arrived and is called {row.state}"
+    elif not arrived and row.state not in ("written", "failed"):
+        yield f"input {row.input_seq} is {row.state} after the end"
+    elif not arrived and passed and story.attempts == 1:
+        yield f"input {row.input_seq} ({row.state}) was left out"
+    elif not arrived and row.state == "written" and not _may_have_gone_unread(story):
+        yield f"input {row.input_seq} is called written and never arrived"
 
 
 def _rows_are_what_was_sent(story: Story, inputs: Sequence[Row]) -> Iterator[str]:
@@ -357,4 +418,4 @@ def _rows_are_what_was_sent(story: Story, inputs: Sequence[Row]) -> Iterator[str
 
 def _may_have_gone_unread(story: Story) -> bool:
     """Whether the program may have ended before it read what its pipe held: any but one that reads to the end of input."""
-    return story.how[1] != "exited" or story.plan != "eof" or not story.runs or not story.runs[-1].eof
+    return story.attempts > 1 or story.how[1] != "exited" or not story.runs or not story.runs[-1].eof

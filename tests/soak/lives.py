@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shlex
 import sys
 import threading
 import time
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from tests.client import Answer, Event
 
-PROGRAM: Final = Path(__file__).with_name("program.py")
+COMMAND: Final = (sys.executable, "-I", "-S", str(Path(__file__).with_name("program.py")))
+RESUMABLE: Final = "resumable"
+"""The name of the program that begins again when its worker is lost."""
 TIMEOUT_SECONDS: Final = 12.0
 READ_TIMEOUT_SECONDS: Final = 20.0
 AGAIN_SECONDS: Final = 0.3
@@ -120,6 +123,8 @@ class Reader:
             if event.data["offset"] != len(seen.content):
                 seen.faults.append(f"offset {event.data['offset']} after {len(seen.content)} bytes")
             seen.content += event.content
+        elif event.event == "restarted":
+            seen.restarts.append(len(seen.content))
         elif event.event == "terminated":
             seen.end = event.data
 
@@ -166,7 +171,7 @@ class Life(threading.Thread):
     # One session.
 
     def _live(self, token: str) -> None:
-        story = Story(token, self._plan())
+        story = Story(token, self._plan(), resumable=self._choice.random() < 0.3)
         self._world.stories.append(story)
         session_id = self._create(story)
         if session_id is None:
@@ -211,9 +216,11 @@ class Life(threading.Thread):
             "SOAK_PAUSE": str(pause),
             "SOAK_HABITS": " ".join(habits),
         }
-        wanted = {"query": f"exec {sys.executable} -I -S {PROGRAM}", "env": env, "metadata": {"soak": story.token}}
+        wanted: dict[str, Any] = {"query": f"exec {shlex.join(COMMAND)}", "env": env, "metadata": {"soak": story.token}}
         if story.plan == "timeout":
             wanted["timeout_minutes"] = 1
+        if story.resumable:
+            wanted["program"] = RESUMABLE
         return wanted | ({"terminal": {"rows": 24, "cols": 80}} if terminal else {})
 
     def _talk(self, story: Story, session_id: str, reader: Reader) -> None:
@@ -228,7 +235,7 @@ class Life(threading.Thread):
                 self._send(story, session_id, f"{len(story.sent)} " + "wörd" * self._choice.randrange(20))
             if self._choice.random() < 0.05:
                 self._glance(story, session_id)
-            if story.plan in ("lines", "crash", "timeout") and self._world.left <= 0:
+            if story.sent and story.sent[-1].outcome == "refused":
                 time.sleep(AGAIN_SECONDS)
 
     def _send(self, story: Story, session_id: str, text: str) -> bool:
@@ -300,11 +307,12 @@ def epoch(instant: str | None) -> float | None:
 
 def runs_of(records: Path, token: str) -> list[Run]:
     """Return what each process of a session wrote down."""
-    runs = []
+    runs: list[Run] = []
     while (said := records / f"{token}.{len(runs) + 1}.said").exists():
         done = said.with_suffix(".done")
         heard = said.with_suffix(".heard")
         lines = heard.read_text().splitlines() if heard.exists() else []
         count = int(done.read_text() or 0) if done.exists() else 0
-        runs.append(Run(said.read_bytes(), count, tuple(line for line in lines if line != "\x04"), "\x04" in lines))
+        told = tuple(line for line in lines if line != "\x04")
+        runs.append(Run(said.read_bytes(), count, told, "\x04" in lines, not said.with_suffix(".twice").exists()))
     return runs

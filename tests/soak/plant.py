@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from migrations.__main__ import upgrade
 from tests.member import Member
 from tests.service import WEB, Service
 from tests.soak.checker import Fault
+from tests.soak.lives import COMMAND, RESUMABLE
 
 if TYPE_CHECKING:
     import random
@@ -240,7 +242,12 @@ def planted(home: Path, sessions: int) -> Iterator[Plant]:
             server.wait_ready()
         upgrade(load_settings({"DATABASE_URL": postgres.url}).database_url)
         slots = max(2, sessions * 2 // 3)  # one worker alone does not hold them all: some wait
-        settings = {"WORKER_SLOTS": str(slots), "NATS_URL": nats.url, "DEFAULT_PROGRAM": "shell"}
+        settings = {
+            "WORKER_SLOTS": str(slots),
+            "NATS_URL": nats.url,
+            "DEFAULT_PROGRAM": "shell",
+            "JELMORE_PROGRAMS": json.dumps({RESUMABLE: {"argv": COMMAND, "query": "none", "resumable": True}}),
+        }
         service = Service(home, valkey, postgres.url, settings)
         plant = _started(service, postgres, nats)
         yield plant

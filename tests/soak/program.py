@@ -6,10 +6,12 @@ survives its process. (Only a machine that loses power would need fsync.) Standa
     <record>.<run>.said   every byte it sets out to print, written before it is printed
     <record>.<run>.done   how many of them write() has taken, as text
     <record>.<run>.heard  every line of input, written before it is answered; ^D for the end of input
+    <record>.<run>.twice  made if another process of the session still runs: it holds the lock on <record>.lock
 """
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import random
@@ -36,6 +38,12 @@ class Record:
             except FileExistsError:
                 continue
             break
+        self.run = run
+        self.lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(os.open(f"{path}.{run}.twice", os.O_WRONLY | os.O_CREAT))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         self.done = os.open(f"{path}.{run}.done", flags)
         self.heard = os.open(f"{path}.{run}.heard", flags)
@@ -54,7 +62,7 @@ class Program:
 
     def say(self, text: bytes) -> None:
         """Print a numbered line, in one piece or in two."""
-        line = b"%d %s\n" % (self.lines, text)
+        line = b"%d.%d %s\n" % (self.record.run, self.lines, text)
         self.lines += 1
         os.write(self.record.said, line)
         cut = self.choice.randrange(len(line)) if self.choice.random() < 0.1 else 0
