@@ -20,7 +20,7 @@ from core.vital import spawn_vital
 from models import claims, sessions
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
-from runner import clockwork, finishing, launch, marks
+from runner import clockwork, finishing, launch, marks, workspaces
 from runner.chores import Chores
 from runner.keeper_link import Ears, KeeperLink, boottime
 from runner.live import Identity, LiveSession
@@ -246,6 +246,7 @@ class Host:
         if self.sessions.get(live.id) is not live:
             return
         live.close()
+        workspaces.release(self.world.settings, live.id)
         self.chores.forget(live.id)
         self.statuses.forget(live.id)
         self.writer.close(live.id)
