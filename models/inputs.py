@@ -208,6 +208,7 @@ _FETCH = text("""
     )
     UPDATE inputs SET state = 'writing' FROM chosen
     WHERE inputs.session_id = chosen.session_id AND inputs.input_seq = chosen.input_seq
+      AND inputs.state IN ('accepted', 'writing')  -- looked at again after waiting for the transaction of the end
     RETURNING inputs.session_id, inputs.input_seq, inputs.id, inputs.kind, inputs.body, inputs.detail,
               inputs.actor, inputs.request_id
 """)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import gevent
 import structlog
 from gevent.event import Event
+from gevent.lock import RLock
 
 from core import metrics
 from core.errors import DatabaseUnavailable
@@ -43,6 +44,7 @@ class Mailroom:
         self._rung: set[UUID] = set()
         self._bell = Event()
         self._reports: deque[Delivery] = deque()
+        self._round_under_way = RLock()
 
     def open(self) -> None:
         """Start looking."""
@@ -61,7 +63,14 @@ class Mailroom:
         self._bell.set()
 
     def take_reports(self, session_id: UUID) -> list[Delivery]:
-        """Take over a session's reports that are not written yet: its end writes them."""
+        """Take over a session's reports that are not written yet: its end writes them.
+
+        Waits for the round under way: what that fetches is handed over, and what it reports is written, before the end.
+        """
+        with self._round_under_way:
+            return self._take_reports(session_id)
+
+    def _take_reports(self, session_id: UUID) -> list[Delivery]:
         mine = [report for report in self._reports if report.session_id == session_id]
         self._reports = deque(report for report in self._reports if report.session_id != session_id)
         return mine
@@ -72,7 +81,8 @@ class Mailroom:
             self._bell.clear()
             rung, self._rung = self._rung, set()
             try:
-                self._round(rung)
+                with self._round_under_way:
+                    self._round(rung)
             except DatabaseUnavailable:
                 self._rung |= rung
                 self._bell.set()
