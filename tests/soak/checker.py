@@ -209,7 +209,7 @@ def _complaints(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
     yield from _output(story)
     for seen in story.readers:
         yield from _reader(story, seen, faults)
-    yield from _glances(story)
+    yield from _glances(story, faults)
     yield from _inputs(story)
 
 
@@ -323,11 +323,15 @@ def difference_of(got: bytes, said: bytes) -> str | None:
 
 def _reader(story: Story, seen: Seen, faults: Sequence[Fault]) -> Iterator[str]:
     who = f"reader {seen.name} ({seen.connections} connections)"
+    content = bytes(seen.content)
+    if _forgotten(story, faults) and not story.output.startswith(content):
+        # What only Redis had went with it, as the worker was lost: the one loss a reader can see. It must be told the end all
+        # the same, or that its position is not there any more.
+        if seen.end is None and not seen.faults:
+            yield f"{who} saw more than is kept, and was never told the end"
+        return
     for fault in seen.faults:
         yield f"{who}: {fault}"
-    content = bytes(seen.content)
-    if len(content) > len(story.output) and content.startswith(story.output) and _emptied_as_it_died(story, faults):
-        return  # what only Redis had went with it, in the same moment as the worker: the one loss readers can see
     if (difference := difference_of(content, story.output)) is not None:
         yield f"{who} got what is not the output: {difference}"
     if seen.faults:
@@ -335,20 +339,26 @@ def _reader(story: Story, seen: Seen, faults: Sequence[Fault]) -> Iterator[str]:
     if seen.end is None:
         yield f"{who} never saw the end, it stands at entry {seen.last_id}, byte {len(content)}"
         return
+    yield from _told(story, seen, who)
+
+
+def _told(story: Story, seen: Seen, who: str) -> Iterator[str]:
+    """Compare what a reader was told of the end with what it got, and with what is shown."""
+    assert seen.end is not None
     if seen.restarts != story.readers[-1].restarts or len(seen.restarts) != story.attempts - 1:
         yield f"{who} saw it begin again at {seen.restarts}, in {story.attempts} attempts"
     told = (seen.end["output_bytes"], seen.end["output_sha256"])
-    if told != (len(content), hashlib.sha256(content).hexdigest()):
-        yield f"{who} got {len(content)} bytes, `terminated` says {told[0]}, or their sha256 differs"
+    if told != (len(seen.content), hashlib.sha256(seen.content).hexdigest()):
+        yield f"{who} got {len(seen.content)} bytes, `terminated` says {told[0]}, or their sha256 differs"
     for member in ("status", "reason", "exit_code", "exit_signal"):
         if seen.end[member] != (story.shown or {})[member]:
             yield f"{who} was told {member} {seen.end[member]}, shown is {(story.shown or {})[member]}"
 
 
-def _emptied_as_it_died(story: Story, faults: Sequence[Fault]) -> bool:
-    """Whether Redis lost what it had between the loss of this session's worker and its end."""
+def _forgotten(story: Story, faults: Sequence[Fault]) -> bool:
+    """Whether Redis lost what it had while this session lived, and the session lost a worker too."""
     shown = story.shown or {}
-    return story.is_lost and any(
+    return (story.is_lost or story.attempts > 1) and any(
         fault.what in EMPTYING
         and shown["created_at"] - SLACK_SECONDS <= fault.ended
         and fault.began <= shown["terminated_at"] + SLACK_SECONDS
@@ -359,8 +369,10 @@ def _emptied_as_it_died(story: Story, faults: Sequence[Fault]) -> bool:
 EMPTYING: Final = frozenset({"flush", "kill and empty"})
 
 
-def _glances(story: Story) -> Iterator[str]:
+def _glances(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
     """What was once shown stays: output only grows."""
+    if _forgotten(story, faults):
+        return
     for glance in story.glances:
         if hashlib.sha256(story.output[: glance.size]).hexdigest() != glance.sha256:
             yield f"the first {glance.size} bytes of output were others once"

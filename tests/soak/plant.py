@@ -193,7 +193,7 @@ class Chance:
         what = self._choice.choices(whats, [FAULTS[name][2] for name in whats])[0]
         (make, mend), whom, _ = FAULTS[what]
         name = self._choice.choice(whom)
-        seconds = self._choice.uniform(*(LONG if self._choice.random() < 0.2 else SHORT))
+        seconds = self._choice.uniform(*(LONG if what == "leave" or self._choice.random() < 0.2 else SHORT))
         if name in self._broken or not self._plant.is_alive(name):
             return
         self._tell(f"{at:6.1f} s  {what} {name}" + ("" if mend is _nothing else f" for {seconds:.1f} s"))
@@ -209,7 +209,7 @@ class Chance:
     def _mend(self) -> None:
         _, _, what, name, began, mend = heapq.heappop(self._due)
         if what == "leave":
-            self._plant.members[name].stop()  # it may still be about it
+            self._plant.members[name].kill()  # if it is still about it: a platform waits no longer
         mend(self._plant, name)
         self._broken.discard(name)
         self._note(what, name, began)

@@ -149,9 +149,12 @@ def test_a_reader_must_get_all_of_it_and_the_end() -> None:
 
 def test_only_an_emptied_redis_excuses_a_reader_who_saw_more_than_is_kept() -> None:
     told = lost(SAID[:-70])
-    told.readers = [replace(seen(told, SAID), end=None), seen(told)]
+    emptied = Fault("flush", "valkey", 105.2, 105.3)
+    told.readers = [replace(seen(told, SAID), faults=["status 400"]), seen(told)]
     assert complaints(told, KILLED) != []
-    assert complaints(told, KILLED, Fault("flush", "valkey", 105.2, 105.3)) == []
+    assert complaints(told, KILLED, emptied) == []
+    told.readers = [replace(seen(told, SAID), end=None), seen(told)]
+    assert complaints(told, KILLED, emptied) != []
 
 
 def test_output_that_was_shown_once_stays() -> None:
