@@ -74,8 +74,7 @@ class Seen:
 class Glance:
     """Output fetched while the session ran."""
 
-    size: int
-    sha256: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,8 +373,8 @@ def _glances(story: Story, faults: Sequence[Fault]) -> Iterator[str]:
     if _forgotten(story, faults):
         return
     for glance in story.glances:
-        if hashlib.sha256(story.output[: glance.size]).hexdigest() != glance.sha256:
-            yield f"the first {glance.size} bytes of output were others once"
+        if (difference := difference_of(glance.content, story.output)) is not None:
+            yield f"{len(glance.content)} bytes of output were others once: {difference}"
 
 
 # Inputs.
