@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 FULL_LENGTH_TIMEOUT_SECONDS: Final = 900
 SLOTS: Final = 24
+MIB: Final = 1024 * 1024
+LIMITS: Final = {
+    "WORKER_SLOTS": str(SLOTS),
+    "SESSION_MAX_MEMORY_BYTES": str(512 * MIB),
+    "SESSION_MAX_OUTPUT_BYTES": str(2048 * MIB),
+}
+NOT_TO_BE_STARTED: Final = {"missing": {"argv": ["/nonexistent/program"]}, "no-program": {"argv": ["/etc/hostname"]}}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +60,7 @@ def breakable_postgres(faults_home: Path) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def breakable(faults_home: Path, breakable_postgres: Postgres) -> Iterator[Service]:
-    with installed(faults_home, breakable_postgres.url, WORKER_SLOTS=str(SLOTS)) as service:
+    with installed(faults_home, breakable_postgres.url, **LIMITS) as service:
         yield service
 
 
@@ -65,7 +73,9 @@ def service(breakable: Service, breakable_postgres: Postgres) -> Iterator[Servic
 
 @pytest.fixture(scope="session")
 def separate(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Service]:
-    with installed(tmp_path_factory.mktemp("elsewhere"), new_database(), WORKER_SLOTS=str(SLOTS)) as service:
+    programs = json.dumps(NOT_TO_BE_STARTED)
+    settings = LIMITS | {"JELMORE_PROGRAMS": programs, "PROGRAMS_ENABLED": "shell,missing,no-program"}
+    with installed(tmp_path_factory.mktemp("elsewhere"), new_database(), **settings) as service:
         yield service
 
 
