@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from benchmarks import arms, measures, peers, pipe
+from benchmarks import arms, inside, measures, peers, pipe
 from benchmarks.processes import NotReady, Running, servers
 from benchmarks.report import HIGHER, LOWER, Report
 from benchmarks.samples import Void
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.arms import Arm
 
 INTERRUPTED = 130
+KEEPER, IDLE, LAG = "keeper at its start MiB", "memory of an idle session kB", "worker's loop late ms"
+GOALS = {KEEPER: 12.0, IDLE: 64.0, f"{LAG}, starting × quiet p99": 2.0}
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -34,7 +36,8 @@ class Sizes:
     flood: int = 300_000  # lines of 100 bytes
     slow_flood: int = 30_000  # line by line takes long: a tenth is enough to tell its rate
     seconds: float = 2.0  # of creating sessions
-    idle: int = 50
+    idle: int = 200
+    spawned: int = 800  # processes, by a keeper alone
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _sizes() -> Sizes:
     parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
     options = parser.parse_args()
     if options.quick:
-        return Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=10)
+        return Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
     return Sizes(rounds=max(1, options.rounds))
 
 
@@ -96,13 +99,19 @@ def _measured(sizes: Sizes) -> Report:
 
 def run(ours: Arm, peer: Arm | None, sizes: Sizes) -> Report:
     """Measure every arm in turn, round by round."""
-    report = Report()
-    memory = Step("memory of an idle session kB", LOWER, ours.name, lambda: measures.idle_memory(ours, sizes.idle))
-    _take(report, memory, "once")  # first, on a fresh worker: later ones live on what earlier sessions left
+    report = Report(goals=GOALS)
+    for step in once(ours, sizes):
+        _take(report, step, "once")
     for number in range(sizes.rounds):
         for step in steps(ours, peer, sizes):
             _take(report, step, f"round {number + 1}/{sizes.rounds}")
     return report
+
+
+def once(ours: Arm, sizes: Sizes) -> Iterator[Step]:
+    """Return what is measured first, on a fresh worker: later ones live on what earlier sessions left."""
+    yield Step(KEEPER, LOWER, ours.name, lambda: inside.keeper_memory(ours))
+    yield Step(IDLE, LOWER, ours.name, lambda: inside.idle_memory(ours, sizes.idle))
 
 
 def steps(ours: Arm, peer: Arm | None, sizes: Sizes) -> Iterator[Step]:
@@ -120,6 +129,10 @@ def steps(ours: Arm, peer: Arm | None, sizes: Sizes) -> Iterator[Step]:
     yield Step("output MB/s", HIGHER, "pipe", lambda: pipe.throughput(sizes.flood))
     for arm in both:
         yield Step("sessions/s", HIGHER, arm.name, lambda arm=arm: measures.creation(arm, sizes.seconds))  # type: ignore[misc]
+    yield Step("processes/s, keeper alone", HIGHER, ours.name, lambda: inside.keeper_alone(sizes.spawned))
+    yield Step("processes/s, keeper alone", HIGHER, "pipe", lambda: pipe.spawning(sizes.spawned))
+    if (notes := ours.notes) is not None:
+        yield Step(LAG, LOWER, ours.name, lambda: inside.hub_lag(ours, notes, sizes.idle))
 
 
 def _take(report: Report, step: Step, when: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from benchmarks.processes import Running
 
-SLOTS: Final = 200
+SLOTS: Final = 256
 RULES: Final = ("GLOBAL", "AUTHENTICATION", "SESSION_CREATION", "STREAMING", "WEBSOCKET")
 UNENDED: Final = "?limit=1&status=initializing&status=active&status=idle&status=waiting_input&status=terminating"
 
@@ -36,6 +36,8 @@ class Arm:
     worker: int
     is_quiet: Callable[[], bool]
     end: Callable[[str], None]
+    notes: Path | None = None
+    """Where its worker notes how late its loop is."""
 
 
 def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
@@ -57,10 +59,11 @@ def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
         **{f"RATE_LIMIT_{rule}": "" for rule in RULES},
     }
     running.start("web", [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"], env)
-    worker = running.start("worker", [sys.executable, "-m", "tasks.worker"], env)
+    notes = home / "loop"
+    worker = running.start("worker", [sys.executable, "-m", "benchmarks.watched", str(notes)], env)
     running.start("beat", [sys.executable, "-m", "tasks.beat"], env)
     running.wait_for("web", port)
-    return Arm("Jelmore", port, worker.pid, lambda: not _ask(port, "GET", UNENDED), lambda i: _end(port, i))
+    return Arm("Jelmore", port, worker.pid, lambda: not _ask(port, "GET", UNENDED), lambda i: _end(port, i), notes)
 
 
 def _ask(port: int, method: str, path: str) -> object:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.client import Client, follow
@@ -23,7 +22,7 @@ POLL_SECONDS: Final = 0.05
 
 def latency(arm: Arm, count: int) -> dict[str, float]:
     """Measure `write()` to the client's reading, 100 lines a second. Milliseconds."""
-    session_id = _create(arm, "exec " + shlex.join(stamping(count)))
+    session_id = create(arm, "exec " + shlex.join(stamping(count)))
     outputs = [event for event in follow(arm.port, session_id) if event.name == "output"]
     lines = [(line, event.at) for event in outputs for line in event.content.splitlines()]
     return quantiles(delays(lines, count))
@@ -31,7 +30,7 @@ def latency(arm: Arm, count: int) -> dict[str, float]:
 
 def throughput(arm: Arm, lines: int) -> float:
     """Measure one session's flood, from its first `write()` to the stream's end. MB/s of what was printed."""
-    session_id = _create(arm, "exec " + shlex.join(flooding(lines)))
+    session_id = create(arm, "exec " + shlex.join(flooding(lines)))
     events = list(follow(arm.port, session_id))  # parsed when the clock has stopped: the client is not what is measured
     output = "".join(event.content for event in events if event.name == "output")
     if events[-1].name != "terminated" or not output:
@@ -80,18 +79,6 @@ def creation(arm: Arm, seconds: float) -> dict[str, float]:
     return {"created": sum(counts) / (posted - start), "created, run, ended": sum(counts) / (time.monotonic() - start)}
 
 
-def idle_memory(arm: Arm, count: int) -> float:
-    """Measure what an idle session adds to the worker and its keeper. kB."""
-    warming = _begin_idle(arm, 5)  # what is imported or allocated once is no session's
-    before = _resident(arm.worker)
-    sessions = _begin_idle(arm, count)
-    after = _resident(arm.worker)
-    for session_id in warming + sessions:
-        arm.end(session_id)
-    wait_until(arm.is_quiet, "idle sessions end")
-    return (after - before) / count
-
-
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait until something is so. Raises Void if it takes too long."""
     deadline = time.monotonic() + QUIET_SECONDS
@@ -101,31 +88,9 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _create(arm: Arm, query: str) -> str:
+def create(arm: Arm, query: str) -> str:
+    """Create a session; return its id."""
     client = Client(arm.port)
     session_id = client.create(query)
     client.close()
     return session_id
-
-
-def _begin_idle(arm: Arm, count: int) -> list[str]:
-    client = Client(arm.port)
-    sessions = [client.create("exec cat") for _ in range(count)]
-    wait_until(
-        lambda: all(client.ask("GET", f"/{session_id}")["status"] == "active" for session_id in sessions),
-        "idle sessions begin",
-    )
-    time.sleep(1.5)  # longer than a segment's second: what starting them took is stored and given back
-    client.close()
-    return sessions
-
-
-def _resident(worker: int) -> int:
-    """Return the kB resident in a worker and its child, the keeper; the sessions' processes are the keeper's children."""
-    children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-    return sum(_kilobytes(pid) for pid in (worker, *map(int, children)))
-
-
-def _kilobytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in status if line.startswith("VmRSS")), 0)

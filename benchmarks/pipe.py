@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 
-from benchmarks.samples import Void, delays, flooding, megabytes_per_second, quantiles, stamping
+from benchmarks.samples import PROGRAM, Void, delays, flooding, megabytes_per_second, quantiles, stamping
 
 READ_BYTES = 65536
 
@@ -25,6 +25,14 @@ def throughput(lines: int) -> float:
         while chunk := process.stdout.read(READ_BYTES):
             chunks.append(chunk)
         return megabytes_per_second(b"".join(chunks), lines, time.monotonic_ns())
+
+
+def spawning(count: int) -> float:
+    """Measure starting a process and waiting for its end, one after the other. Processes a second."""
+    start = time.monotonic()
+    for _ in range(count):
+        subprocess.run([PROGRAM], check=True)
+    return count / (time.monotonic() - start)
 
 
 def round_trip(count: int) -> dict[str, float]:

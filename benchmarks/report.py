@@ -15,7 +15,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 ARMS: Final = ("Jelmore", "afternoon", "pipe")
 LOWER: Final = "lower is better"
 HIGHER: Final = "higher is better"
-WIDTHS: Final = (34, 10, 12, 10, 13, 9, 11)
+WIDTHS: Final = (44, 10, 12, 10, 13, 9, 11)
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Report:
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     better: dict[str, str] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
+    goals: dict[str, float] = field(default_factory=dict)
+    """What a row of Jelmore's should be at most."""
     machine: dict[str, Any] = field(default_factory=lambda: {"load_before": os.getloadavg()[0]})
 
     def add(self, name: str, better: str, arm: str, sample: dict[str, float] | float) -> None:
@@ -40,6 +42,9 @@ class Report:
         for row, by_arm in self.samples.items():
             print(_line((row, *_cells({arm: median(values) for arm, values in by_arm.items()}), _spread(by_arm))))
             print(f"  {self.better[row]}") if self._begins(row) else None
+        for row, goal in self.goals.items():
+            if (values := self.samples.get(row, {}).get("Jelmore")) is not None:
+                print(f"goal: {row} ≤ {goal:g}: {'met' if median(values) <= goal else 'MISSED'}, {median(values):.3g}")
         print(f"\nspread: Jelmore's rounds, lowest and highest, to their median. Void runs, left out: {len(self.void)}")
         for why in self.void:
             print(f"  {why}")
@@ -49,7 +54,13 @@ class Report:
         """Write every sample beside the code; git ignores the file."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{time.strftime('%Y-%m-%dT%H%M%S')}.json"
-        found = {"machine": self._facts(), "better": self.better, "void": self.void, "samples": self.samples}
+        found = {
+            "machine": self._facts(),
+            "better": self.better,
+            "goals": self.goals,
+            "void": self.void,
+            "samples": self.samples,
+        }
         path.write_text(json.dumps(found, indent=2) + "\n")
         return path
 

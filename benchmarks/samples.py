@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LINE_BYTES: Final = 100
 HERE: Final = Path(__file__).parent
+PROGRAM: Final = "/bin/true"
+"""What is started where only the starting counts."""
 
 
 class Void(Exception):
