@@ -37,20 +37,23 @@ TRIAL_SECONDS: Final = 10.0
 
 def limits(settings: Settings) -> tuple[tuple[int, int, int], ...]:
     """Return (RLIMIT_…, soft, hard) for each process of a session."""
-    hard_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = settings.session_max_files
-    if hard_files != resource.RLIM_INFINITY:
-        files = min(files, hard_files)
     wanted = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: files,
+        resource.RLIMIT_NOFILE: settings.session_max_files,
         resource.RLIMIT_FSIZE: settings.session_max_file_bytes,
         resource.RLIMIT_AS: settings.session_max_memory_bytes,
         # It counts a uid's threads on the whole machine: of use only where the uid is one session's. Twice as many as
         # the keeper, which looks once a second, lets live: a fork bomb is to end, not to go on within its limit.
         resource.RLIMIT_NPROC: 2 * settings.session_max_processes if users.uids(settings) else None,
     }
-    return tuple((kind, most, most) for kind, most in wanted.items() if most is not None)
+    given = {kind: _at_most(kind, most) for kind, most in wanted.items() if most is not None}
+    return tuple((kind, most, most) for kind, most in given.items())
+
+
+def _at_most(kind: int, most: int) -> int:
+    """Keep to what the system gives this process: not even root may always go beyond."""
+    hard = resource.getrlimit(kind)[1]
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 # The sandbox.

@@ -53,9 +53,21 @@ def tag_of(pid: int) -> int | None:
     """Return the tag a process carries, or None."""
     try:
         limit = resource.prlimit(pid, resource.RLIMIT_RTTIME)[1]
+    except PermissionError:
+        limit = _limit_of_another(pid) if os.geteuid() == 0 else -1
     except (OSError, AttributeError):
         return None
     return limit - TAG_BASE if limit >= TAG_BASE else None
+
+
+def _limit_of_another(pid: int) -> int:
+    """Read the limit of another user's process (SESSION_USER): in a container root may lack the right to ask for it."""
+    try:
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    except OSError:
+        return -1  # gone
+    hard = next((line.split()[-2] for line in lines if line.startswith("Max realtime timeout")), "")
+    return int(hard) if hard.isdigit() else -1
 
 
 def started(pid: int) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import gevent
+from gevent.event import AsyncResult
 
 from core.errors import SpawnFailed
 from core.settings import load_settings
@@ -25,6 +26,7 @@ from runner.programs.commands import command_of
 
 if TYPE_CHECKING:
     from runner.plumbing import Plumbing
+    from runner.supervision import Exit
 
 INCARNATION = int(sys.argv[1])
 
@@ -37,16 +39,41 @@ def tag(number: int) -> int:
     return INCARNATION << 16 | number
 
 
+class Heard:
+    """What the keeper reports is printed. A session with a terminal is ended as a worker would do it."""
+
+    def __init__(self) -> None:
+        self.link: KeeperLink
+        self.terminals: dict[int, AsyncResult] = {}
+        self.kept: list[Plumbing] = []
+
+    def ears(self) -> Ears:
+        return Ears(
+            self.exited,
+            self.empty,
+            too_many=lambda which, count: say("many", which & 0xFFFF, count),
+            lost=lambda: say("lost"),
+        )
+
+    def exited(self, which: int, how: Exit) -> None:
+        say("exited", which & 0xFFFF, how.code, how.signal)
+        if which in self.terminals:
+            self.link.end(which)
+
+    def empty(self, which: int) -> None:
+        say("empty", which & 0xFFFF)
+        if which in self.terminals:
+            gevent.spawn(lambda: self.terminals[which].get().hang_up())
+
+
+heard = Heard()
+
+
 def main() -> None:
     marks.become_subreaper()
-    ears = Ears(
-        exited=lambda which, how: say("exited", which & 0xFFFF, how.code, how.signal),
-        empty=lambda which: say("empty", which & 0xFFFF),
-        too_many=lambda which, count: say("many", which & 0xFFFF, count),
-        lost=lambda: say("lost"),
-    )
-    link = KeeperLink.start(INCARNATION, ears)
+    link = heard.link = KeeperLink.start(INCARNATION, heard.ears())
     say("keeper", link.pid)
+    gevent.spawn(keep_ticking)
     reader = gevent.get_hub().threadpool
     while line := reader.apply(sys.stdin.readline):
         order, *words = json.loads(line)
@@ -64,6 +91,12 @@ def main() -> None:
         elif order == "close":
             link.close()
             say("closed")
+
+
+def keep_ticking() -> None:
+    """gevent closes descriptors at the loop's next turn; a worker's loop turns all the time."""
+    while True:
+        gevent.sleep(0.05)
 
 
 def spawn(link: KeeperLink, number: int, limit: int, argv: list[str]) -> None:
@@ -85,10 +118,12 @@ def spawn(link: KeeperLink, number: int, limit: int, argv: list[str]) -> None:
 def run(link: KeeperLink, number: int, environ: dict[str, str], facts: dict[str, Any]) -> None:
     """Run a session as a worker with these settings would; say what it printed."""
     settings = load_settings(environ)
-    session = Session(**{"id": UUID(int=number), "fence": 1, "program": "shell", "env": {}} | facts)
+    session = Session(**{"id": UUID(int=number), "fence": 1, "attempt": 1, "program": "shell", "env": {}} | facts)
     try:
         place = workspaces.prepare(settings, session, command_of(session, settings))
-        ends = launch.ends_for(session)
+        ends = launch.ends_for(session, place.user)
+        if session.terminal:
+            heard.terminals[tag(number)] = AsyncResult()
         say("spawned", number, link.spawn(launch.request_for(tag(number), session, settings, place, ends)))
     except SpawnFailed as fault:
         say("failed", number, fault.detail)
@@ -97,16 +132,17 @@ def run(link: KeeperLink, number: int, environ: dict[str, str], facts: dict[str,
     place.close()
     printed = bytearray()
 
-    def heard(_: str, chunk: bytes) -> None:
+    def told(_: str, chunk: bytes) -> None:
         printed.extend(chunk)
         say("printed", number, chunk.decode(errors="replace"))
 
     def drained() -> None:
         say("output", number, printed.decode(errors="replace"))
 
-    kept.append(ends.plumbing(PipeEars(heard, drained, lambda _: None, lambda *_: None)))
+    plumbing = ends.plumbing(PipeEars(told, drained, lambda _: None, lambda *_: None))
+    heard.kept.append(plumbing)
+    if session.terminal:
+        heard.terminals[tag(number)].set(plumbing.terminal)
 
-
-kept: list[Plumbing] = []
 
 main()
