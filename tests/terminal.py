@@ -23,12 +23,20 @@ SHOWN_SECONDS: Final = 15.0
 ENTER, ESCAPE, INTERRUPT, SUSPEND = "\r", "\x1b", "\x03", "\x1a"
 
 
+class Screen(pyte.Screen):
+    """A screen that lets pass what xterm has made up since: vim asks for keys with modifiers by `CSI > 4 ; 2 m`."""
+
+    def select_graphic_rendition(self, *attributes: int, private: bool = False) -> None:
+        if not private:
+            super().select_graphic_rendition(*attributes)
+
+
 class Terminal:
     """A session somebody sits at. Leaving the `with` block ends it."""
 
     def __init__(self, client: Client, query: str, *, rows: int = 24, cols: int = 80, **fields: Any) -> None:
         self._client = client
-        self.screen = pyte.Screen(cols, rows)
+        self.screen = Screen(cols, rows)
         self._stream = pyte.ByteStream(self.screen)
         self._lock = threading.Lock()
         self.printed = bytearray()
