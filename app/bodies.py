@@ -25,6 +25,13 @@ def read_body(model: type[Model]) -> Model:
     return validated(model, parse(_body(current_web().settings)))
 
 
+def read_optional_body(model: type[Model]) -> Model:
+    """Return the request's JSON as a model; no body at all is an empty object."""
+    if not request.content_length and "Transfer-Encoding" not in request.headers:
+        return validated(model, {})
+    return read_body(model)
+
+
 def validated(model: type[Model], value: Any) -> Model:
     """Return a value as a model. Raises ValidationFailed with every fault and none of the input."""
     try:

@@ -1,4 +1,4 @@
-"""Sessions that wait for a worker: which start tasks to send again, and how long the wait is."""
+"""Sessions that wait for a worker: which start tasks to send again, how long the wait is, and each one's place in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from models.lifecycle import Status
 from models.tables import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
     from uuid import UUID
 
@@ -50,6 +51,33 @@ def unclaimed(tx: Transaction, first_wait_seconds: float, *, limit: int = 100) -
 def note_sent(tx: Transaction, session_id: UUID, *, at: datetime) -> None:
     """Note that a start was sent again."""
     tx.execute(update(Session).where(Session.id == session_id).values(sent_at=at, sends=Session.sends + 1))
+
+
+_PLACES = text("""
+    SELECT id, place FROM (
+        SELECT id, row_number() OVER (
+            ORDER BY CASE priority WHEN 'high' THEN 0 WHEN 'low' THEN 2 ELSE 1 END, created_at, id
+        ) AS place
+        FROM sessions WHERE status = 'initializing' AND worker IS NULL
+    ) AS waiting
+    WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
+
+
+def is_waiting(session: Session) -> bool:
+    """Whether a session waits for a worker to claim it."""
+    return session.status == Status.INITIALIZING and session.worker is None
+
+
+def places(tx: Transaction, sessions: Iterable[Session]) -> dict[UUID, int]:
+    """Return the place, from 1, of those of the sessions that wait: high priority first, then the order of creation.
+
+    Not by `sent_at`: a start that is sent again does not lose its place, neither here nor in the broker's queue.
+    """
+    waiting = [session.id for session in sessions if is_waiting(session)]
+    if not waiting:
+        return {}
+    return {row.id: row.place for row in tx.execute(_PLACES, {"ids": waiting})}
 
 
 def length(tx: Transaction) -> int:

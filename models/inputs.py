@@ -2,6 +2,8 @@
 
 A row is durable and numbered before the client has its answer. Bells (`tasks.queue`) only say "look". Whether a row was
 written is decided by the holder's memory while the holder lives; the states here tell others.
+
+Longer than other modules because both sides of one table stand in it: what clients ask and see, and what the holder takes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from core.errors import SessionEnded, SessionEnding, SessionNotFound
 from core.ids import uuid7
@@ -118,24 +120,26 @@ class Delivery:
     output_offset: int | None = None
 
 
-def accept(
-    tx: Transaction, session_id: UUID, owner: str | None, new: NewInput, origin: Origin, *, at: datetime
-) -> Accepted:
-    """Number and write a client's row. Raises SessionNotFound, SessionEnding or SessionEnded."""
-    session = _open_for_input(tx, session_id, owner, at)
-    row = append(tx, session, new, origin, at=at)
-    payload = {
-        "input_id": str(row.input_id),
-        "input_seq": row.input_seq,
-        "kind": new.kind,
-        "bytes": len(new.body),
-    }
-    outbox.add(tx, NewEvent(EventKind.SESSION_INPUT, session.owner, at, origin, session_id, payload))
-    return row
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A row as clients see it. `size`: bytes of its body, which is not shown: people type secrets."""
+
+    input_id: UUID
+    input_seq: int
+    kind: Kind
+    state: State
+    reason: str | None
+    size: int
+    detail: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    output_offset: int | None
+    actor: str
+    created_at: datetime
+    written_at: datetime | None
 
 
-def _open_for_input(tx: Transaction, session_id: UUID, owner: str | None, at: datetime) -> Session:
-    """Lock the row of a session that takes input, or say why it takes none."""
+def open_mailbox(tx: Transaction, session_id: UUID, owner: str | None, *, at: datetime) -> Session:
+    """Return a session that takes rows, its own row locked. Raises SessionNotFound, SessionEnding or SessionEnded."""
     wanted = select(Session).where(Session.id == session_id).with_for_update(key_share=True)
     if owner is not None:
         wanted = wanted.where(Session.owner == owner)
@@ -148,6 +152,19 @@ def _open_for_input(tx: Transaction, session_id: UUID, owner: str | None, at: da
         raise SessionEnding
     session.last_activity_at = max(session.last_activity_at, at)
     return session
+
+
+def accept(tx: Transaction, session: Session, new: NewInput, origin: Origin, *, at: datetime) -> Accepted:
+    """Number and write a client's row, into a mailbox that was opened in the same transaction."""
+    row = append(tx, session, new, origin, at=at)
+    payload = {
+        "input_id": str(row.input_id),
+        "input_seq": row.input_seq,
+        "kind": new.kind,
+        "bytes": len(new.body),
+    }
+    outbox.add(tx, NewEvent(EventKind.SESSION_INPUT, session.owner, at, origin, session.id, payload))
+    return row
 
 
 def append(tx: Transaction, session: Session, new: NewInput, origin: Origin, *, at: datetime) -> Accepted:
@@ -177,6 +194,24 @@ def bell_of(tx: Transaction, session: Session) -> Bell:
         return Bell(session.id, None, None)
     node = tx.scalar(select(Worker.node).where(Worker.incarnation == session.worker))
     return Bell(session.id, node, session.worker)
+
+
+def state_of(tx: Transaction, session_id: UUID, input_seq: int) -> tuple[State, str | None]:
+    """Return how far a row has come, and why not further."""
+    found = select(Input.state, Input.reason).where(Input.session_id == session_id, Input.input_seq == input_seq)
+    state, reason = tx.execute(found).one()
+    return State(state), reason
+
+
+def listing(tx: Transaction, session_id: UUID, *, after: int, limit: int) -> list[Shown]:
+    """Return what was asked of a session behind row `after`, in order."""
+    columns = (
+        *(Input.id, Input.input_seq, Input.kind, Input.state, Input.reason, func.length(Input.body), Input.detail),
+        *(Input.metadata_, Input.output_offset, Input.actor, Input.created_at, Input.written_at),
+    )
+    wanted = select(*columns).where(Input.session_id == session_id, Input.input_seq > after)
+    rows = tx.execute(wanted.order_by(Input.input_seq).limit(limit))
+    return [Shown(row[0], row[1], Kind(row[2]), State(row[3]), *row[4:]) for row in rows]
 
 
 # Fetch and mark in one statement, joined on the fence: a holder that lost its session gets nothing.

@@ -42,6 +42,8 @@ class NewSession:
     env: dict[str, str] = field(default_factory=dict)
     terminal: dict[str, Any] | None = None
     priority: str = "normal"
+    idle_timeout_seconds: int | None = None
+    """Without output and input; None: as long as it likes."""
     request_id: str | None = None
 
 
@@ -82,6 +84,7 @@ def open_session(tx: Transaction, new: NewSession, caps: Caps, *, at: datetime) 
         terminal=new.terminal,
         priority=new.priority,
         timeout_seconds=new.timeout_seconds,
+        idle_timeout_seconds=new.idle_timeout_seconds,
         request_id=new.request_id,
         status=Status.INITIALIZING,
         fence=0,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+import signal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.times import Instant  # noqa: TC001  (as above)
+from core.errors import LineTooLong
 
 if TYPE_CHECKING:
+    from models.inputs import Shown
     from models.tables import Session
 
 KIB: Final = 1024
@@ -20,6 +23,9 @@ QUERY_BYTES: Final = 128_000
 METADATA_BYTES: Final = 16 * KIB
 INPUT_BYTES: Final = 64 * KIB
 ENV_BYTES: Final = 64 * KIB
+LINE_BYTES: Final = 4095
+"""What the kernel's line editor keeps of a line typed at a terminal; it cuts off the rest without a word."""
+LINE_END: Final = re.compile(rb"[\r\n]")
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -49,6 +55,14 @@ def _variables(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
+def _signal(name: str) -> str:
+    """Return a signal's name as the platform spells it, without SIG."""
+    known = signal.Signals.__members__.get(f"SIG{name.upper().removeprefix('SIG')}")
+    if known is None:
+        raise ValueError("must be the name of a signal, such as INT or SIGINT")
+    return known.name.removeprefix("SIG")
+
+
 def _whole(number: Any) -> Any:
     """Take 30.0 for 30, as JSON Schema does."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
@@ -58,6 +72,9 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Environment = Annotated[dict[str, str], AfterValidator(_variables)]
 Minutes = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1440)]
+IdleSeconds = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=86_400)]
+Side = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=4096)]
+SignalName = Annotated[str, AfterValidator(_signal)]
 
 
 class Body(BaseModel):
@@ -74,6 +91,13 @@ class Body(BaseModel):
         return {name: member for name, member in value.items() if member is not None or name not in optional}
 
 
+class TerminalSize(Body):
+    """A terminal's window, in characters."""
+
+    rows: Side
+    cols: Side
+
+
 class SessionRequest(Body):
     """POST /sessions."""
 
@@ -84,7 +108,9 @@ class SessionRequest(Body):
     timeout_minutes: Minutes | None = None
     program: Name | None = None
     env: Environment = Field(default_factory=dict)
-    terminal: None = None
+    terminal: TerminalSize | None = None
+    idle_timeout_seconds: IdleSeconds | None = None
+    priority: Literal["low", "normal", "high"] = "normal"
 
 
 class InputRequest(Body):
@@ -95,13 +121,37 @@ class InputRequest(Body):
     newline: bool = True
     raw: bool = False
 
-    @property
-    def exact(self) -> bytes:
-        """Return the bytes the program gets: with a newline at the end, unless it is there or not wanted."""
+    def exact(self, *, terminal: bool) -> bytes:
+        """Return the bytes the program gets: with the end of a line, unless it is there or not wanted.
+
+        At a terminal that is what Enter sends. Raises LineTooLong for what a terminal would cut off.
+        """
         body = self.input.encode()
-        if self.raw or not self.newline or body.endswith(b"\n"):
+        if self.raw:
             return body
-        return body + b"\n"
+        ends, end = ((b"\r", b"\n"), b"\r") if terminal else ((b"\n",), b"\n")
+        if terminal and max(map(len, LINE_END.split(body))) > LINE_BYTES:
+            raise LineTooLong(
+                f"A terminal takes lines of at most {LINE_BYTES} bytes. "
+                "To a program that reads key by key `raw` sends longer ones all the same."
+            )
+        return body + end if self.newline and not body.endswith(ends) else body
+
+
+class NoMembers(Body):
+    """POST /sessions/{id}/eof and /interrupt."""
+
+
+class SignalRequest(Body):
+    """POST /sessions/{id}/signal. `signal`: a name, with or without SIG, in any case."""
+
+    signal: SignalName
+
+
+class ExtendRequest(Body):
+    """POST /sessions/{id}/extend. Counted from now."""
+
+    timeout_minutes: Minutes
 
 
 class SessionView(BaseModel):
@@ -134,9 +184,12 @@ class SessionView(BaseModel):
     expires_at: Instant | None
     terminal: dict[str, Any] | None
     attempt: int
+    priority: str
+    idle_timeout_seconds: int | None
+    queue_position: int | None
 
     @classmethod
-    def of(cls, session: Session) -> Self:
+    def of(cls, session: Session, queue_position: int | None = None) -> Self:
         """Show a row. What the client put into `env` is never shown."""
         return cls(
             session_id=session.id,
@@ -166,6 +219,48 @@ class SessionView(BaseModel):
             expires_at=session.expires_at,
             terminal=session.terminal,
             attempt=session.attempt,
+            priority=session.priority,
+            idle_timeout_seconds=session.idle_timeout_seconds,
+            queue_position=queue_position,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the members as they are written."""
+        return self.model_dump(mode="json")
+
+
+class InputView(BaseModel):
+    """A row of the mailbox as GET /sessions/{id}/inputs shows it: never what was typed, which may be a password."""
+
+    input_id: UUID
+    input_seq: int
+    kind: str
+    state: str
+    reason: str | None
+    bytes: int
+    detail: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    output_offset: int | None
+    actor: str
+    created_at: Instant
+    written_at: Instant | None
+
+    @classmethod
+    def of(cls, row: Shown) -> Self:
+        """Show a row."""
+        return cls(
+            input_id=row.input_id,
+            input_seq=row.input_seq,
+            kind=row.kind,
+            state=row.state,
+            reason=row.reason,
+            bytes=row.size,
+            detail=row.detail,
+            metadata=row.metadata,
+            output_offset=row.output_offset,
+            actor=row.actor,
+            created_at=row.created_at,
+            written_at=row.written_at,
         )
 
     def as_json(self) -> dict[str, Any]:

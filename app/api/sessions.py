@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import math
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
 from flask import jsonify, url_for
@@ -18,14 +19,17 @@ from app.origin import note, origin
 from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import UnknownProgram
-from models import sessions
+from models import backlog, sessions
 from models.lifecycle import Status  # noqa: TC001  (pydantic reads the annotations)
 from models.sessions import Caps, NewSession, SessionQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flask.typing import ResponseReturnValue
 
     from core.settings import Settings
+    from models.database import Transaction
     from models.tables import Session
 
 USER_TERMINATED = "User terminated"
@@ -57,9 +61,10 @@ def create_session() -> ResponseReturnValue:
     with web.database.transaction() as tx:
         session = sessions.open_session(tx, new, _caps(web.settings), at=at)
         note(tx, "session.create", session.id, at=at, detail={"program": session.program})
+        shown = _shown(tx, [session])[0]
     web.doorbell.start(session, request_id=request_id.current())
     location = url_for("api.show_session", session_id=session.id)
-    return SessionView.of(session).as_json(), 201, {"Location": location}
+    return shown, 201, {"Location": location}
 
 
 @blueprint.get("/sessions/<session_id:session_id>")
@@ -67,8 +72,7 @@ def create_session() -> ResponseReturnValue:
 def show_session(session_id: UUID) -> ResponseReturnValue:
     """Show one session."""
     with current_web().database.transaction() as tx:
-        session = sessions.visible(tx, session_id, current_caller().sees)
-    return SessionView.of(session).as_json()
+        return _shown(tx, [sessions.visible(tx, session_id, current_caller().sees)])[0]
 
 
 @blueprint.get("/sessions")
@@ -78,8 +82,8 @@ def list_sessions() -> ResponseReturnValue:
     wanted = read_query(Listing)
     query = SessionQuery(current_caller().sees, wanted.user_id, wanted.status, wanted.program, wanted.limit)
     with current_web().database.transaction() as tx:
-        found = sessions.list_sessions(tx, query)
-    return jsonify([SessionView.of(session).as_json() for session in found])
+        shown = _shown(tx, sessions.list_sessions(tx, query))
+    return jsonify(shown)
 
 
 @blueprint.delete("/sessions/<session_id:session_id>")
@@ -100,6 +104,11 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
     web.doorbell.ring(asked.bell, request_id=request_id.current())
     session = stopping.wait_for_end(web, session_id, wanted.wait)
     return _terminated(session), 200 if session.ended_at else 202
+
+
+def _shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
+    places = backlog.places(tx, found)
+    return [SessionView.of(session, places.get(session.id)).as_json() for session in found]
 
 
 def _terminated(session: Session) -> dict[str, str | None]:
@@ -130,8 +139,26 @@ def _spec(wanted: SessionRequest, settings: Settings) -> NewSession:
         requested_directory=wanted.current_directory,
         metadata=wanted.metadata,
         env=wanted.env,
+        terminal=_terminal(wanted, program, settings),
+        priority=wanted.priority,
+        idle_timeout_seconds=_idle_timeout(wanted, settings),
         request_id=request_id.current(),
     )
+
+
+def _terminal(wanted: SessionRequest, program: str, settings: Settings) -> dict[str, Any] | None:
+    """Return the terminal that is asked for, or else the one that sessions of this program have."""
+    if wanted.terminal is not None:
+        return wanted.terminal.model_dump()
+    configured = next((each.terminal for each in settings.programs if each.name == program), None)
+    return None if configured is None else dict(configured)
+
+
+def _idle_timeout(wanted: SessionRequest, settings: Settings) -> int | None:
+    if wanted.idle_timeout_seconds is not None:
+        return wanted.idle_timeout_seconds
+    default = settings.session_idle_timeout_seconds
+    return None if default is None else math.ceil(default)
 
 
 def _caps(settings: Settings) -> Caps:

@@ -26,7 +26,7 @@ MEMBERS = {
     *("session_id", "status", "query", "current_directory", "user_id", "claude_process_id", "metadata", "created_at"),
     *("updated_at", "last_activity", "terminated_at", "output_buffer_size", "program", "owner", "exit_code"),
     *("exit_signal", "reason", "reason_detail", "error", "output_bytes", "last_seq", "worker", "task_id", "started_at"),
-    *("expires_at", "terminal", "attempt"),
+    *("expires_at", "terminal", "attempt", "priority", "idle_timeout_seconds", "queue_position"),
 }
 
 

@@ -40,7 +40,8 @@ def held(
 
 def post(database: Database, session: Session, body: bytes, at: datetime, kind: Kind = Kind.INPUT) -> Accepted:
     with database.transaction() as tx:
-        return inputs.accept(tx, session.id, session.owner, NewInput(kind, body), HERE, at=at)
+        opened = inputs.open_mailbox(tx, session.id, session.owner, at=at)
+        return inputs.accept(tx, opened, NewInput(kind, body), HERE, at=at)
 
 
 def fetch(
@@ -98,7 +99,7 @@ def test_a_stop_does_not_wait_behind_input_that_has_no_room(
 
 def test_another_owners_session_is_unknown(database: Database, held: tuple[Session, UUID], at: datetime) -> None:
     with pytest.raises(SessionNotFound), database.transaction() as tx:
-        inputs.accept(tx, held[0].id, "eve", NewInput(Kind.INPUT, b"x"), HERE, at=at)
+        inputs.open_mailbox(tx, held[0].id, "eve", at=at)
 
 
 def test_a_session_that_is_ending_takes_no_input(database: Database, held: tuple[Session, UUID], at: datetime) -> None:
