@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 EVERY_SECONDS: Final = 2.0
 SETTLING_SECONDS: Final = 120.0
 GONE_SECONDS: Final = 10.0
+WHOLE_SECONDS: Final = 45.0
+"""Celery finds a broker that was away again within half a minute."""
+WHOLE: Final = "whole"
 SHOWN_VIOLATIONS: Final = 40
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,7 +85,7 @@ def soak(home: Path, seed: int, seconds: float, sessions: int) -> bool:
             life.start()
         Chance(plant, choice, lambda line: print(line, flush=True)).run(seconds, EVERY_SECONDS)
         print("  healed; the sessions are asked to end", flush=True)
-        problems = _settle(plant, world, lives)
+        problems = _settle(plant, world, lives) + _not_whole(plant)
         ids, rows = _kept(plant)
         gather(world, Client(plant.ports[0], ADA), ids, rows)
         found = check(world.stories, plant.noted)
@@ -126,6 +129,23 @@ def _end_the_unknown(plant: Plant, world: World) -> None:
         world.doors.ask(choice, "DELETE", f"{SESSIONS}/{session_id}?wait=0")
 
 
+def _not_whole(plant: Plant) -> list[str]:
+    """Return what does not work though everything runs again: each web process must start a session and show its end."""
+    problems = []
+    for port in plant.ports:
+        try:
+            _runs_a_session(Client(port, ADA))
+        except (AssertionError, OSError) as why:
+            problems.append(f"after the soak, at port {port}: {why!r}")
+    return problems
+
+
+def _runs_a_session(client: Client) -> None:
+    session_id = client.create("echo whole", metadata={"soak": WHOLE})
+    eventually(lambda: client.status(session_id) == "completed", WHOLE_SECONDS, every=0.2)
+    assert client.output(session_id) == b"whole\n"
+
+
 def _living(plant: Plant) -> list[str]:
     wanted = "SELECT id::text, status FROM sessions WHERE NOT status = ANY(%s)"
     return [f"{session_id} {status}" for session_id, status in plant.service.rows(wanted, sorted(FINAL))]
@@ -145,7 +165,7 @@ def _kept(plant: Plant) -> tuple[dict[str, list[str]], dict[str, list[Row]]]:
 
 
 def _strangers(world: World, ids: dict[str, list[str]]) -> list[str]:
-    known = {story.token for story in world.stories}
+    known = {WHOLE, *(story.token for story in world.stories)}
     return [f"a session nobody asked for: {token}" for token in ids if token not in known]
 
 

@@ -21,6 +21,8 @@ LOST: Final = frozenset({"worker_lost", "keeper_lost", "claim_lost"})
 SHOWN_BYTES: Final = 60
 SLACK_SECONDS: Final = 1.0
 """Between the moment a fault is made and the moment it is noted down."""
+STORED_SECONDS: Final = 2.0
+"""After that long PostgreSQL has what Redis has, unless one of them, or the worker, is away."""
 AFTER_SECONDS: Final = 8.0
 """How long a fault may show after it was mended: a worker finds itself fenced, leaves and starts anew."""
 
@@ -272,14 +274,20 @@ def _exit(story: Story) -> Iterator[str]:
 
 def _lost_for_a_reason(story: Story, faults: Sequence[Fault]) -> bool:
     """Whether its worker or PostgreSQL was away while it lived."""
+    return bool(_suspects(story, faults))
+
+
+def _suspects(story: Story, faults: Sequence[Fault]) -> list[Fault]:
+    """Return what may have cost a session its worker."""
     shown = story.shown or {}
-    suspects = ("one", "two", "postgres") if story.attempts > 1 else (shown["worker"], "postgres")
-    return any(
-        fault.whom in suspects
+    whom = ("one", "two", "postgres") if story.attempts > 1 else (shown["worker"], "postgres")
+    return [
+        fault
+        for fault in faults
+        if fault.whom in whom
         and fault.began <= shown["terminated_at"] + SLACK_SECONDS
         and fault.ended >= shown["created_at"] - AFTER_SECONDS
-        for fault in faults
-    )
+    ]
 
 
 # Output.
@@ -355,14 +363,13 @@ def _told(story: Story, seen: Seen, who: str) -> Iterator[str]:
 
 
 def _forgotten(story: Story, faults: Sequence[Fault]) -> bool:
-    """Whether Redis lost what it had while this session lived, and the session lost a worker too."""
-    shown = story.shown or {}
-    return (story.is_lost or story.attempts > 1) and any(
-        fault.what in EMPTYING
-        and shown["created_at"] - SLACK_SECONDS <= fault.ended
-        and fault.began <= shown["terminated_at"] + SLACK_SECONDS
-        for fault in faults
-    )
+    """Whether Redis lost what it had between the loss of this session's worker, or just before, and the session's end."""
+    suspects = _suspects(story, faults)
+    if not suspects or not (story.is_lost or story.attempts > 1):
+        return False
+    since = min(fault.began for fault in suspects) - STORED_SECONDS
+    until = (story.shown or {})["terminated_at"] + SLACK_SECONDS
+    return any(fault.what in EMPTYING and fault.ended >= since and fault.began <= until for fault in faults)
 
 
 EMPTYING: Final = frozenset({"flush", "kill and empty"})
