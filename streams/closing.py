@@ -6,7 +6,7 @@ Used by the holder; by whoever ends a session that nobody holds; and by housekee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import Fenced
 from models import claims, endings, segments, sessions
@@ -18,6 +18,8 @@ from streams.stored import Tail
 
 EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 NOTHING: Final = Tail(0, 0, EMPTY_SHA256)
+LOST_AT_MOST: Final = 100_000
+"""Entries that can have been appended and not stored: what a session may have unsaved, in entries of a few bytes."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +49,12 @@ def reopen(
 ) -> list[Entry]:
     """Let a locked live session whose holder is lost begin again elsewhere; return the entries that say so. Raises Fenced."""
     claims.reopen(tx, session, reason, origin, at=at)
-    at_ms = timestamp_ms(at)
-    said = [
-        Entry(tail.last_seq + 1, EntryKind.STATUS, at_ms, {"status": session.status, "reason": str(reason)}),
-        Entry(tail.last_seq + 2, EntryKind.RESTARTED, at_ms, {"attempt": session.attempt, "reason": str(reason)}),
-    ]
+    said = _behind(
+        tail,
+        (EntryKind.STATUS, {"status": session.status, "reason": str(reason)}),
+        (EntryKind.RESTARTED, {"attempt": session.attempt, "reason": str(reason)}),
+        at=at,
+    )
     store(tx, session, tail, said)
     session.last_seq = said[-1].seq
     session.output_bytes = tail.output_bytes
@@ -62,7 +65,7 @@ def store(tx: Transaction, session: Session, tail: Tail, entries: Sequence[Entry
     """Store what is unstored of a tail, and these entries behind it. Raises Fenced if somebody wrote past us."""
     end = tail.output_bytes
     blob = b"".join(pack(entry) for entry in entries)
-    last = Stretch(session.id, entries[0].seq, entries[-1].seq, end, end, blob)
+    last = Stretch(session.id, tail.last_seq + 1, entries[-1].seq, end, end, blob)
     for stretch in (*tail.unstored, last):
         if not segments.store(tx, [stretch]):
             raise Fenced
@@ -85,20 +88,26 @@ def standing(tx: Transaction, session: Session) -> Tail:
 def final_entries(session: Session, ending: Ending, tail: Tail, *, at: datetime) -> list[Entry]:
     """Compose the last status and the `terminated` entry, which is always the last of a log."""
     status, reason = endings.status_and_reason(session, ending)
+    facts = {
+        "status": str(status),
+        "exit_code": ending.exit_code,
+        "exit_signal": ending.exit_signal,
+        "reason": str(reason),
+        "output_bytes": tail.output_bytes,
+        "output_sha256": tail.sha256,
+    }
+    last_status = {"status": str(status), "reason": str(reason)}
+    return _behind(tail, (EntryKind.STATUS, last_status), (EntryKind.TERMINATED, facts), at=at)
+
+
+def _behind(tail: Tail, *said: tuple[EntryKind, dict[str, Any]], at: datetime) -> list[Entry]:
+    """Number entries behind a log's tail; where it is torn, behind whatever readers may have seen of what is lost."""
     at_ms = timestamp_ms(at)
-    return [
-        Entry(tail.last_seq + 1, EntryKind.STATUS, at_ms, {"status": str(status), "reason": str(reason)}),
-        Entry(
-            tail.last_seq + 2,
-            EntryKind.TERMINATED,
-            at_ms,
-            {
-                "status": str(status),
-                "exit_code": ending.exit_code,
-                "exit_signal": ending.exit_signal,
-                "reason": str(reason),
-                "output_bytes": tail.output_bytes,
-                "output_sha256": tail.sha256,
-            },
-        ),
-    ]
+    seq, entries = tail.last_seq, []
+    if tail.torn:
+        seq += LOST_AT_MOST
+        entries.append(Entry(seq, EntryKind.GAP, at_ms, {"from": tail.last_seq + 1, "to": seq, "reason": "lost"}))
+    for kind, fields in said:
+        seq += 1
+        entries.append(Entry(seq, kind, at_ms, fields))
+    return entries

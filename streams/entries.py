@@ -27,7 +27,7 @@ class EntryKind(StrEnum):
     REQUEST = "request"
     AGENT = "agent"
     GAP = "gap"
-    """Never written: made by the reader where history was lost to retention."""
+    """Made by the reader where history was given up to retention; written only where a log's tail was lost."""
     TERMINATED = "terminated"
     """The last entry of every log."""
 

@@ -116,7 +116,7 @@ def _stored(tx: Transaction, session_id: UUID, after: int, max_bytes: int) -> Re
     for entry in _entries_after(tx, session_id, after):
         if entries and size + len(entry.data) > max_bytes:
             break
-        if entry.seq > after + 1:
+        if entry.seq > after + 1 and entry.kind is not EntryKind.GAP:
             entries.append(_gap(after + 1, entry.seq - 1, entry.at_ms))
         entries.append(entry)
         after, size = entry.seq, size + len(entry.data)

@@ -61,8 +61,10 @@ def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = F
 def _seq_before(log: Log, session_id: UUID, offset: int) -> int:
     """Return the seq of an entry before the one that holds a byte position, near enough to read on from there."""
     with log.database.transaction() as tx:
+        # The end first: what is stored between the two queries is found by the second one.
+        last = segments.last(tx, session_id)[0]
         found = segments.from_offset(tx, session_id, offset, limit=1)
-        return found[0].first_seq - 1 if found else segments.last(tx, session_id)[0]
+        return found[0].first_seq - 1 if found else last
 
 
 def whole(log: Log, session_id: UUID) -> Iterator[bytes]:

@@ -151,7 +151,7 @@ class Hub:
             frames = channel.since(cursor)
             if frames is not None:
                 return frames
-        elif 0 <= channel.last <= cursor:
+        elif 0 <= channel.last <= cursor and not channel.cut_short:
             return []
         with self._reads:
             reading = self._log.read(channel.session_id, cursor)
@@ -214,6 +214,8 @@ class Hub:
             metrics.REDIS_ERRORS.labels("look").inc()
         try:
             for session_id, look in self._log.looks(wanted).items():
+                if look.final_seq is not None and (channel := self._channels.get(session_id)):
+                    channel.ended_at(look.final_seq)
                 known[session_id] = max(known.get(session_id, 0), look.last_stored_seq, look.final_seq or 0)
         except DatabaseUnavailable:
             log.debug("look without PostgreSQL")

@@ -47,6 +47,8 @@ class Channel:
         self.rung = 0
         """The latest entry a bell told of: it may ring while the head is being found."""
         self.filling = False
+        self.cut_short = False
+        """The log that is kept ends before what was shown: Redis and a worker were lost at once. It is read, not this."""
         self.news = Event()
         self._ring_bytes = ring_bytes
         self._frames: list[Frame] = []
@@ -88,7 +90,7 @@ class Channel:
 
     def since(self, cursor: int) -> list[Frame] | None:
         """Return the frames behind a cursor, up to CHUNK_BYTES; None if they are not all in the ring."""
-        if self.last < 0 or cursor < self.base:
+        if self.last < 0 or cursor < self.base or self.cut_short:
             return None
         start = bisect_right(self._seqs, cursor)
         chosen: list[Frame] = []
@@ -99,6 +101,13 @@ class Channel:
             chosen.append(frame)
             size += len(frame.sse)
         return chosen
+
+    def ended_at(self, final_seq: int) -> None:
+        """Take note that the log's last entry is this one: nobody waits for more."""
+        at_end = bool(self._frames) and self._frames[-1].kind is EntryKind.TERMINATED
+        if self.last >= final_seq and not at_end and not self.cut_short:
+            self.cut_short = True
+            self.wake()
 
     def wake(self) -> None:
         """Wake every follower that waits."""

@@ -26,13 +26,15 @@ SEGMENTS_AT_A_TIME: Final = 16
 class Tail:
     """Where a log stands: last entry's seq, bytes printed, their sha256 (hexadecimal).
 
-    `unstored` are the stretches that PostgreSQL does not have yet, in order.
+    `unstored` are the stretches that PostgreSQL does not have yet, in order. `torn`: readers may have seen entries behind
+    its end, which are lost; their numbers are not given again.
     """
 
     last_seq: int
     output_bytes: int
     sha256: str
     unstored: Sequence[Stretch] = ()
+    torn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def journal_of(database: Database, session: Session) -> Journal:
     return Journal(session.id, session.fence, seq=before.last_seq, offset=before.output_bytes, sha256=before.sha256)
 
 
-def tail_of(tx: Transaction, session_id: UUID, entries: Sequence[Entry] = ()) -> Tail:
+def tail_of(tx: Transaction, session_id: UUID, entries: Sequence[Entry] = (), *, torn: bool = False) -> Tail:
     """Work out where a log stands: what is stored, and of the salvaged entries those that follow without a hole."""
     stored = read(tx, session_id)
     digest, end = stored.sha256, stored.output_bytes
@@ -79,7 +81,7 @@ def tail_of(tx: Transaction, session_id: UUID, entries: Sequence[Entry] = ()) ->
                 digest.update(entry.data)
                 end += len(entry.data)
     if not following:
-        return Tail(stored.last_seq, end, digest.hexdigest())
+        return Tail(stored.last_seq, end, digest.hexdigest(), torn=torn)
     last = following[-1].seq
     blob = b"".join(pack(entry) for entry in following)
     return Tail(
@@ -87,4 +89,5 @@ def tail_of(tx: Transaction, session_id: UUID, entries: Sequence[Entry] = ()) ->
         end,
         digest.hexdigest(),
         [Stretch(session_id, following[0].seq, last, stored.output_bytes, end, blob)],
+        torn,
     )

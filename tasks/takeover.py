@@ -53,11 +53,8 @@ class Salvage:
         fence = self._take_fence(session_id)
         if fence is None:
             return False
-        tail: list[Entry] = []
-        if with_redis:
-            self.appender.raise_fence(session_id, fence)
-            tail = self.appender.tail(session_id, self._stored(session_id))
-        settled = self._settle(session_id, fence, ending, tail, at)
+        salvaged = self._salvage(session_id, fence) if with_redis else Salvaged([], torn=True)
+        settled = self._settle(session_id, fence, ending, salvaged, at)
         if settled is None:
             return False
         metrics.TAKEOVERS.inc()
@@ -72,19 +69,24 @@ class Salvage:
             session = claims.take_fence(tx, session_id)
             return None if session.status in FINAL else session.fence
 
+    def _salvage(self, session_id: UUID, fence: int) -> Salvaged:
+        """Take what Redis has. If it has forgotten the session since it was last stored, readers may have seen more."""
+        head = self.appender.raise_fence(session_id, fence)
+        last = self._stored(session_id)
+        return Salvaged(self.appender.tail(session_id, last), torn=head < max(1, last))
+
     def _stored(self, session_id: UUID) -> int:
         with self.database.transaction() as tx:
             return segments.last(tx, session_id)[0]
 
-    def _settle(
-        self, session_id: UUID, fence: int, ending: Ending, entries: list[Entry], at: datetime
-    ) -> Settled | None:
+    def _settle(self, session_id: UUID, fence: int, ending: Ending, salvaged: Salvaged, at: datetime) -> Settled | None:
         try:
             with self.database.transaction() as tx:
                 session = claims.held(tx, session_id, fence)
                 if session.status in FINAL:
                     return None
-                tail = stored.tail_of(tx, session_id, entries)
+                torn = salvaged.torn and session.started_at is not None  # what never ran has shown nothing
+                tail = stored.tail_of(tx, session_id, salvaged.entries, torn=torn)
                 restarts = ending.reason is Reason.WORKER_LOST and can_begin_again(session, self.settings)
                 if restarts:
                     said = closing.reopen(tx, session, ending.reason, tail, HOUSEKEEPING, at=at)
@@ -102,6 +104,14 @@ class Salvage:
             packed = [(entry.seq, pack(entry)) for entry in settled.said]
             self.appender.append([Batch(session_id, fence, packed, may_create=True)])
         self.queue.start(session_id, priority=settled.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What Redis had behind the stored part of a log. `torn`: perhaps not all that readers were shown."""
+
+    entries: list[Entry]
+    torn: bool
 
 
 @dataclass(frozen=True, slots=True)
