@@ -139,9 +139,6 @@ class World:
     stories: list[Story] = field(default_factory=list)
     deadline: threading.Event = field(default_factory=threading.Event)
     """Set when nobody shall wait any longer."""
-    terminals: bool = False
-    eof: bool = False
-    """Whether the service has terminals, and takes the end of input."""
 
     @property
     def left(self) -> float:
@@ -184,7 +181,7 @@ class Life(threading.Thread):
             reader.thread.join(LONGEST_SECONDS)
 
     def _plan(self) -> str:
-        plans = ["delete", "quit 0", "quit 3", "lines", "crash", *(["eof", "eof"] if self._world.eof else [])]
+        plans = ["delete", "quit 0", "quit 3", "lines", "crash", "eof", "eof"]
         if self._world.left > MINUTE:
             plans.append("timeout")
         return self._choice.choice(plans)
@@ -201,7 +198,7 @@ class Life(threading.Thread):
 
     def _request(self, story: Story) -> dict[str, Any]:
         habits = [habit for habit in ("deaf", "daemon") if self._choice.random() < 0.2]
-        terminal = self._world.terminals and self._choice.random() < 0.3
+        terminal = self._choice.random() < 0.3
         if terminal:
             habits.append("terminal")
         if story.plan == "crash":
