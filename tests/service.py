@@ -131,10 +131,10 @@ class Service:
 
     # Starting and stopping.
 
-    def worker(self, name: str = "one", **settings: str) -> Member:
-        """Start a worker of this name, or find it running."""
+    def worker(self, name: str = "one", *, command: Sequence[str] = WORKER, **settings: str) -> Member:
+        """Start a worker of this name, or find it running. `command`: another module that becomes one."""
         if name not in self.workers:
-            self.workers[name] = self._member(f"worker-{name}", WORKER, {"WORKER_NAME": name} | settings)
+            self.workers[name] = self._member(f"worker-{name}", command, {"WORKER_NAME": name} | settings)
         self.workers[name].start()
         return self.workers[name]
 

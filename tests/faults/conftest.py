@@ -31,7 +31,7 @@ LIMITS: Final = {
     "SESSION_MAX_MEMORY_BYTES": str(512 * MIB),
     "SESSION_MAX_OUTPUT_BYTES": str(2048 * MIB),
 }
-NOT_TO_BE_STARTED: Final = {"missing": {"argv": ["/nonexistent/program"]}, "no-program": {"argv": ["/etc/hostname"]}}
+NOT_TO_BE_STARTED: Final = {"missing": {"argv": ["/nonexistent/program"]}, "no-program": {"argv": ["/etc/passwd"]}}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
