@@ -41,7 +41,7 @@ def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = F
 
     `ended`: the caller knows that the session's end is written; Redis need not be asked.
     """
-    seq = _seq_before(log, session_id, offset)
+    seq = seq_before(log, session_id, offset)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -58,7 +58,7 @@ def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = F
             return Slice(offset, b"".join(pieces), complete=reading.ended)
 
 
-def _seq_before(log: Log, session_id: UUID, offset: int) -> int:
+def seq_before(log: Log, session_id: UUID, offset: int) -> int:
     """Return the seq of an entry before the one that holds a byte position, near enough to read on from there."""
     with log.database.transaction() as tx:
         # The end first: what is stored between the two queries is found by the second one.

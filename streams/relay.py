@@ -11,6 +11,7 @@ Runs under gevent. Followers are generators here; sockets of their own come with
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 import gevent
@@ -85,7 +86,21 @@ class Hub:
         finally:
             self._part(channel)
 
-    def _join(self, session_id: UUID) -> Channel:
+    @contextmanager
+    def listen(self, session_id: UUID) -> Iterator[Channel]:
+        """Join a session's channel for its news alone: who waits for something in the log reads the log itself."""
+        channel = self._join(session_id, "wait")
+        try:
+            yield channel
+        finally:
+            self._part(channel, "wait")
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this process leaves: whoever waits is to come again, elsewhere."""
+        return self._leaving
+
+    def _join(self, session_id: UUID, transport: str = "sse") -> Channel:
         channel = self._channels.get(session_id)
         if channel is None:
             channel = self._channels[session_id] = Channel(session_id, self._limits.ring_bytes)
@@ -93,7 +108,7 @@ class Hub:
             spawn_vital("ring's begin", self._begin, channel)
         channel.followers += 1
         self.streams += 1
-        metrics.FOLLOWERS.labels("sse").inc()
+        metrics.FOLLOWERS.labels(transport).inc()
         return channel
 
     def _begin(self, channel: Channel) -> None:
@@ -107,10 +122,10 @@ class Hub:
             self._fill(channel)
         channel.wake()
 
-    def _part(self, channel: Channel) -> None:
+    def _part(self, channel: Channel, transport: str = "sse") -> None:
         channel.followers -= 1
         self.streams -= 1
-        metrics.FOLLOWERS.labels("sse").dec()
+        metrics.FOLLOWERS.labels(transport).dec()
         if channel.followers == 0:
             gevent.spawn_later(LINGER_SECONDS, self._drop, channel)
 
