@@ -214,12 +214,18 @@ def _sandbox_fails(settings: Settings, user: User | None, root: Path) -> str | N
         trial.rmdir()
 
 
-AS_USER: Final = (
-    "import os, sys; user, *argv = sys.argv[1:]; uid, gid, *groups = map(int, user.split() or (0, 0));\n"
-    "if uid: os.setgroups(groups); os.setresgid(gid, gid, gid); os.setresuid(uid, uid, uid)\n"
-    "import ctypes; uid and ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)\n"  # no new privileges, as the keeper does
-    f"os.fchdir({DIRECTORY}); os.execv(argv[0], argv)"
-)
+AS_USER: Final = f"""
+import ctypes, os, sys  # before the user changes, who may not reach them
+user, *argv = sys.argv[1:]
+if user:
+    uid, gid, *groups = map(int, user.split())
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges, as the keeper does
+os.fchdir({DIRECTORY})
+os.execv(argv[0], argv)
+"""
 
 
 def _try(argv: Sequence[str], directory: Path, user: User | None) -> str | None:
