@@ -198,7 +198,8 @@ class Life(threading.Thread):
 
     def _request(self, story: Story) -> dict[str, Any]:
         habits = [habit for habit in ("deaf", "daemon") if self._choice.random() < 0.2]
-        terminal = self._choice.random() < 0.3
+        # What is typed before a program has set its terminal up is echoed: one that begins again may be typed to at once.
+        terminal = self._choice.random() < 0.3 and not story.resumable
         if terminal:
             habits.append("terminal")
         if story.plan == "crash":
