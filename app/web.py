@@ -13,6 +13,7 @@ from app.doorbell import Doorbell
 from app.keyring import Keyring
 from app.open_streams import OpenStreams
 from app.process import is_patched
+from app.searches import Searches
 from core.clock import SystemClock
 from core.vital import watch_hub
 from models.database import Database
@@ -42,6 +43,7 @@ class Web:
     doorbell: Doorbell
     keyring: Keyring
     streams: OpenStreams
+    searches: Searches
     checks: Checks
     clock: Clock
 
@@ -70,6 +72,7 @@ def open_web(settings: Settings) -> Web:
         doorbell=Doorbell(sender(settings), client, Appender(client, settings)),
         keyring=Keyring(settings.api_keys),
         streams=streams,
+        searches=Searches(clock),
         checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
         clock=clock,
     )
