@@ -139,7 +139,9 @@ def warnings(settings: Settings) -> list[str]:
     """Return what an operator should know about sessions that are kept apart less than they could be."""
     told = []
     if settings.session_user is None and os.geteuid() == 0:
-        told.append("sessions run as root: they can do what root can; set SESSION_USER")
+        told.append(
+            "sessions run as root: they can read what root can, and without a sandbox do what root can; set SESSION_USER"
+        )
     elif settings.session_user is None and settings.session_sandbox is None:
         told.append(
             "sessions run as the worker's own user: they can read its files; set SESSION_USER or SESSION_SANDBOX"
