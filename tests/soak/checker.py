@@ -67,6 +67,8 @@ class Seen:
     last_id: int = 0
     restarts: list[int] = field(default_factory=list)
     """How much output there was at each `restarted`."""
+    gaps: list[str] = field(default_factory=list)
+    """Reasons of the gaps it was told of."""
     connections: int = 0
     faults: list[str] = field(default_factory=list)
     end: dict[str, Any] | None = None
@@ -339,6 +341,8 @@ def _reader(story: Story, seen: Seen, faults: Sequence[Fault]) -> Iterator[str]:
         return
     for fault in seen.faults:
         yield f"{who}: {fault}"
+    if seen.gaps and not _forgotten(story, faults):
+        yield f"{who} was told of gaps ({', '.join(seen.gaps)}), though Redis had forgotten nothing"
     if (difference := difference_of(content, story.output)) is not None:
         yield f"{who} got what is not the output: {difference}"
     if seen.faults:

@@ -115,13 +115,16 @@ class Reader:
             if event.event == "stream_error":
                 raise OSError(event.data["error_code"])
             return
-        if event.id != seen.last_id + 1:
+        first = event.data["from"] if event.event == "gap" else event.id
+        if first != seen.last_id + 1:
             seen.faults.append(f"entry {event.id} ({event.event}) after {seen.last_id}")
         seen.last_id = event.id
         if event.event == "output":
             if event.data["offset"] != len(seen.content):
                 seen.faults.append(f"offset {event.data['offset']} after {len(seen.content)} bytes")
             seen.content += event.content
+        elif event.event == "gap":
+            seen.gaps.append(event.data["reason"])
         elif event.event == "restarted":
             seen.restarts.append(len(seen.content))
         elif event.event == "terminated":
