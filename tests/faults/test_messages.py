@@ -92,7 +92,7 @@ def test_messages_nobody_understands_cost_no_slot_and_no_session(elsewhere: Serv
     eventually(lambda: runs(elsewhere.ada.get(running)))
     slots = int(elsewhere.seconds("WORKER_SLOTS"))
     node = node_of(elsewhere)
-    for args in NO_SESSION * slots:
+    for args in NO_SESSION * (slots // len(NO_SESSION) + 1):
         send(sender, RUN, args, queue=SESSIONS)
     for name in ("jelmore.session.dance", "", "os.system"):
         send(sender, name, (running,), queue=SESSIONS)
