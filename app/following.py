@@ -29,12 +29,13 @@ class Following:
     """A position in a log that moves on."""
 
     def __init__(self, web: Web, session_id: UUID, after: int, channel: Channel | None) -> None:
-        self.pace = PACE_SECONDS
         self._web = web
         self._session_id = session_id
         self._after = after
         self._channel = channel
-        self._not_before = 0.0
+        self._read_once = False
+        self._behind = False
+        self._returned_at: float | None = None
 
     @property
     def leaving(self) -> bool:
@@ -43,12 +44,14 @@ class Following:
 
     def next(self, seconds: float, max_bytes: int) -> Reading:
         """Return what follows, waiting at most so long for it; nothing if nothing has come."""
-        deadline = self._web.clock.now() + seconds
-        self._rest(min(deadline, self._not_before))
+        began = self._web.clock.now()
+        deadline = began + seconds
+        self._rest(began, deadline)
         while True:
             news = self._channel.news if self._channel else None  # before looking: what comes in between wakes us
             if self._may_have_news():
                 reading = self._web.log.read(self._session_id, self._after, max_bytes=max_bytes)
+                self._read_once = True
                 if reading.entries or reading.ended:
                     return self._passed(reading, max_bytes)
             left = deadline - self._web.clock.now()
@@ -59,19 +62,26 @@ class Following:
             else:
                 news.wait(min(left, self._web.settings.look_interval_seconds))
 
-    def _rest(self, until: float) -> None:
-        if (pause := until - self._web.clock.now()) > 0:
-            time.sleep(pause)
+    def _rest(self, now: float, deadline: float) -> None:
+        """Let output gather, and give others a turn where what was returned last took long to look at."""
+        if self._returned_at is None:
+            return
+        effort = now - self._returned_at
+        self._returned_at = None
+        pause = effort if self._behind else max(PACE_SECONDS, 4 * effort)
+        time.sleep(max(0.0, min(pause, deadline - now)))
 
     def _may_have_news(self) -> bool:
         channel = self._channel
-        return channel is None or channel.last < 0 or channel.last > self._after or channel.cut_short
+        if channel is None or not self._read_once:  # behind the end of an ended session there is no news, but the end
+            return True
+        return channel.last < 0 or channel.last > self._after or channel.cut_short
 
     def _passed(self, reading: Reading, max_bytes: int) -> Reading:
         if reading.entries:
             self._after = reading.entries[-1].seq
-        behind = sum(len(entry.data) for entry in reading.entries) > max_bytes // 2
-        self._not_before = 0.0 if behind else self._web.clock.now() + self.pace
+        self._behind = sum(len(entry.data) for entry in reading.entries) > max_bytes // 2
+        self._returned_at = self._web.clock.now()
         return reading
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from core.clock import Clock
     from streams.match import Found, Search
 
-THREADS: Final = 2
+THREADS: Final = 4
 """Not gevent's own pool: names are resolved there, which must not wait behind a large pattern."""
 SMALL_WORK: Final = 2**18
 """Steps that take less than going to a thread and back, or little more: a few KiB for a usual pattern."""

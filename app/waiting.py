@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app.conditions import Becomes, Exits, FallsQuiet, Prints
-from app.following import PACE_SECONDS, following
+from app.following import following
 from core.errors import InvalidPosition
 from models import segments, sessions
 from models.lifecycle import Status
@@ -93,11 +93,8 @@ def _comes_true(now: Callable[[], float], log: Following, condition: Condition, 
     """Show the condition the log until it is true, the log ends, or the time is over."""
     while (left := deadline - now()) > 0 and not log.leaving:
         reading = log.next(min(left, condition.patience(now())), condition.wants_bytes)
-        began = now()
-        if condition.see(reading, began):
+        if condition.see(reading, now()):
             return True
         if reading.ended:
             return False
-        # A pattern that takes long to look for is looked for less often.
-        log.pace = max(PACE_SECONDS, 4 * (now() - began))
     return False
