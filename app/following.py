@@ -49,12 +49,12 @@ class Following:
         self._rest(began, deadline)
         while True:
             news = self._channel.news if self._channel else None  # before looking: what comes in between wakes us
-            if self._may_have_news():
+            left = deadline - self._web.clock.now()
+            if left <= 0 or self._may_have_news():  # bells are lost: that nothing came is said by the log alone
                 reading = self._web.log.read(self._session_id, self._after, max_bytes=max_bytes)
                 self._read_once = True
                 if reading.entries or reading.ended:
                     return self._passed(reading, max_bytes)
-            left = deadline - self._web.clock.now()
             if left <= 0 or self.leaving:
                 return NOTHING
             if news is None:

@@ -8,9 +8,12 @@ import gevent
 from gevent.threadpool import ThreadPool
 
 from app.process import is_patched
+from core.errors import ValidationFailed
 from streams.match import Pattern, PatternFaulty
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core.clock import Clock
     from streams.match import Found, Search
 
@@ -26,12 +29,14 @@ class Searches:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._threads = ThreadPool(THREADS) if is_patched() else None
+        # Tens of milliseconds at worst, so of its own: it does not wait behind looks, which may take seconds.
+        self._compiler = ThreadPool(1) if is_patched() else None
 
-    def pattern(self, text: str) -> Pattern:
-        """Return a compiled pattern. Raises PatternFaulty."""
-        compiled = self._threads.apply(_compiled, (text,)) if self._threads else _compiled(text)
-        if isinstance(compiled, PatternFaulty):
-            raise compiled
+    def pattern(self, text: str, loc: Sequence[str]) -> Pattern:
+        """Return a compiled pattern. Raises ValidationFailed, which says what is wrong at `loc` of the request."""
+        compiled: Pattern | str = self._compiler.apply(_compiled, (text,)) if self._compiler else _compiled(text)
+        if isinstance(compiled, str):
+            raise ValidationFailed(errors=[{"loc": list(loc), "msg": f"RE2 says: {compiled}", "type": "pattern"}])
         return compiled
 
     def look(self, search: Search, deadline: float) -> Found | None:
@@ -43,9 +48,9 @@ class Searches:
         return found
 
 
-def _compiled(text: str) -> Pattern | PatternFaulty:
-    """Return the fault: gevent prints the traceback of what a thread raises."""
+def _compiled(text: str) -> Pattern | str:
+    """Return the pattern or what is wrong with it: gevent prints the traceback of whatever a thread raises."""
     try:
         return Pattern(text)
     except PatternFaulty as fault:
-        return fault
+        return str(fault)

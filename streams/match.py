@@ -18,7 +18,7 @@ import re2  # type: ignore[import-untyped]
 
 SPAN_BYTES: Final = 512 * 1024
 """Most bytes of a pattern's match, and so of the output that is kept while more is waited for."""
-LARGEST_PROGRAM: Final = 16 * 1024
+LARGEST_PROGRAM: Final = 8 * 1024
 """Instructions a pattern may compile to: `.` is about ten, a class like `\\pL` a thousand."""
 WORK: Final = 2**27
 """Instructions times bytes of one look, a second at worst: the matches of large patterns may have fewer bytes."""

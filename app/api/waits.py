@@ -9,7 +9,7 @@ A pattern's match has at most 512 KiB, a large pattern's less.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Final, Self
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -21,16 +21,14 @@ from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.keyring import Permission
 from app.web import current_web
-from core.errors import ValidationFailed
 from models.lifecycle import Status
-from streams.match import Literal, PatternFaulty
+from streams.match import Literal
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from app.waiting import Outcome, Standing
     from app.web import Web
-    from streams.match import Pattern
 
 TEXT_BYTES: Final = 4096
 PATTERN_BYTES: Final = 1000
@@ -99,13 +97,6 @@ def _wait(web: Web, now: Standing, wanted: WaitRequest) -> Outcome:
     if until.text is not None:
         return waiting.until_printed(web, now, seconds, Literal(until.text.encode()), wanted.from_offset)
     if until.regex is not None:
-        return waiting.until_printed(web, now, seconds, _pattern(web, until.regex), wanted.from_offset)
+        pattern = web.searches.pattern(until.regex, ("until", "regex"))
+        return waiting.until_printed(web, now, seconds, pattern, wanted.from_offset)
     return waiting.until_exit(web, now, seconds)
-
-
-def _pattern(web: Web, text: str) -> Pattern:
-    try:
-        return web.searches.pattern(text)
-    except PatternFaulty as fault:
-        why: dict[str, Any] = {"loc": ["until", "regex"], "msg": f"RE2 says: {fault}", "type": "pattern"}
-        raise ValidationFailed(errors=[why]) from None

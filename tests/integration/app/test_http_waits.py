@@ -292,6 +292,7 @@ def test_a_heavy_pattern_delays_nobody_and_is_left_at_the_deadline(gevent: Api, 
         heavy = [aside.submit(wait, gevent, run.session_id, {"regex": HEAVY}, timeout_seconds=2) for _ in range(4)]
         while not all(each.done() for each in heavy):
             assert wait(gevent, run.session_id, {"text": "bab"})["offset"] == 1
+            assert wait(gevent, run.session_id, {"regex": "a+b"}, from_offset=32 * 128 * 1024 - 2)["matched"]
             others += 1
 
     assert others > 3
