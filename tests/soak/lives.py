@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.client import BROKEN, SESSIONS, Client
-from tests.soak.checker import FINAL, Glance, Row, Run, Seen, Sent, Story
+from tests.soak.stories import FINAL, Glance, Row, Run, Seen, Sent, Story
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
