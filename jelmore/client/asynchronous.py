@@ -170,7 +170,10 @@ class JelmoreClient(Link):
                 yield event
 
     async def stream_text(self, session_id: str, *, after: int | None = None) -> AsyncGenerator[str]:
-        """Yield what is printed, as text, until the session's end. Raises OutputLost."""
+        """Yield what is printed, as text, until the session's end. Raises OutputLost.
+
+        A character that is printed in pieces, with a pause between them, becomes U+FFFD: decode `stream_bytes` if that matters.
+        """
         async with aclosing(self.stream(session_id, after=after, events=("output",))) as events:
             async for event in events:
                 if text := output_of(event).text:

@@ -168,7 +168,10 @@ class BlockingJelmoreClient(Link):
             yield from following
 
     def stream_text(self, session_id: str, *, after: int | None = None) -> Generator[str]:
-        """Yield what is printed, as text, until the session's end. Raises OutputLost."""
+        """Yield what is printed, as text, until the session's end. Raises OutputLost.
+
+        A character that is printed in pieces, with a pause between them, becomes U+FFFD: decode `stream_bytes` if that matters.
+        """
         with closing(self.stream(session_id, after=after, events=("output",))) as events:
             for event in events:
                 if text := output_of(event).text:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Params = list[tuple[str, str]]
 
-PAGE_BYTES: Final = 1024 * 1024
+PAGE_BYTES: Final = 256 * 1024
+"""Small enough for a page to come whole over a bad connection: what comes of it in part is asked for again."""
 LONGEST_WAIT_SECONDS: Final = 25.0
 """What the service takes for one request: routers on the way cut longer ones."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from jelmore.client import calls
-from jelmore.client.errors import ApiError, ClientError, OutputLost, StreamBroken, UnreadableAnswer
+from jelmore.client.errors import ApiError, ClientError, OutputLost, ServiceFailed, StreamBroken, UnreadableAnswer
 from jelmore.client.events import Parser
 from jelmore.client.limits import LONGEST_RETRY_AFTER_SECONDS
 
@@ -85,7 +85,7 @@ class Following:
         """Yield the events these bytes complete; `connected` once, however often it was opened."""
         for event in self._parser.feed(chunk):
             if event.event == "stream_error":
-                raise ApiError(503, event.data, {})
+                raise ServiceFailed(503, event.data, {})
             if event.event == "connected":
                 if self._opened_once:
                     continue
