@@ -8,6 +8,8 @@ COPY . .
 RUN uv sync --locked --no-default-groups --compile-bytecode --no-python-downloads
 
 FROM python:3.13-slim
+# The sandbox of SESSION_SANDBOX=bwrap.
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home jelmore && install -d -o jelmore /var/lib/jelmore
 COPY --from=build /srv/jelmore /srv/jelmore
 WORKDIR /srv/jelmore

@@ -36,7 +36,7 @@ def requires(permission: Permission) -> Callable[[Callable[P, R]], Callable[P, R
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            g.caller = _authenticate()
+            _enter(_authenticate())
             need(permission)
             return view(*args, **kwargs)
 
@@ -50,7 +50,7 @@ def requires_key(view: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        g.caller = _authenticate()
+        _enter(_authenticate())
         return view(*args, **kwargs)
 
     return guarded
@@ -65,13 +65,18 @@ def requires_or_ticket(permission: Permission) -> Callable[[Callable[P, R]], Cal
             if TICKET in request.args and not _bearer():
                 g.caller = authenticate_ticket(cast("UUID", kwargs["session_id"]), permission)
             else:
-                g.caller = _authenticate()
+                _enter(_authenticate())
             need(permission)
             return view(*args, **kwargs)
 
         return guarded
 
     return decorate
+
+
+def _enter(caller: Caller) -> None:
+    """Note who asks: from here on the request is theirs."""
+    g.caller = caller
 
 
 def need(permission: Permission) -> None:

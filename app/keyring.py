@@ -44,6 +44,11 @@ class Caller:
     sees_everybody: bool = False
     """A ticket of an administrator is good for less than the key, but for every owner's session."""
 
+    @property
+    def identity(self) -> str:
+        """Return what tells this key from all others, also from those that had its name before."""
+        return self.key_name if self.key_id is None else str(self.key_id)
+
     def may(self, permission: Permission) -> bool:
         """Whether this key is good for that."""
         return permission in self.permissions or self.is_admin

@@ -15,6 +15,7 @@ from app.key_watch import KeyWatch
 from app.keyring import Keyring
 from app.open_streams import OpenStreams
 from app.process import is_patched
+from app.searches import Searches
 from app.stored_keys import StoredKeys
 from core.clock import SystemClock
 from core.vital import watch_hub
@@ -47,6 +48,7 @@ class Web:
     key_watch: KeyWatch
     trail: AuditTrail
     streams: OpenStreams
+    searches: Searches
     checks: Checks
     clock: Clock
 
@@ -81,6 +83,7 @@ def open_web(settings: Settings) -> Web:
         key_watch=key_watch,
         trail=trail,
         streams=streams,
+        searches=Searches(clock),
         checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
         clock=clock,
     )

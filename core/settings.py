@@ -142,8 +142,8 @@ class Settings(BaseModel):
     session_idle_timeout_seconds: Seconds | None = None
     session_max_output_bytes: Bytes = 256 * MIB
     session_max_processes: Count = 256
-    session_max_memory_bytes: Bytes | None = None
-    session_max_files: Count = 1024
+    session_max_memory_bytes: Annotated[int, Field(ge=16 * MIB)] | None = None  # address space of one process
+    session_max_files: Annotated[int, Field(ge=16)] = 1024  # open in one process
     session_max_file_bytes: Bytes | None = None
     session_nice: Annotated[int, Field(ge=0, le=19)] = 10
     session_user: Users | None = None  # a name, a uid, or a range (20000-20999) with one for each live session

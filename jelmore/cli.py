@@ -7,6 +7,7 @@ import sys
 import click
 
 from core.errors import ConfigurationError
+from core.privacy import close_memory
 from core.settings import environment
 from core.version import VERSION
 
@@ -28,6 +29,7 @@ def up(home: str | None, port: int | None) -> None:
     from jelmore.home import CannotStart
     from jelmore.up import Up
 
+    close_memory()  # it hands every secret on
     environ = environment()
     if home:
         environ["JELMORE_HOME"] = home

@@ -130,6 +130,14 @@ def last(tx: Transaction, session_id: UUID) -> tuple[int, int]:
     return (row.last_seq, row.end_offset) if row else (0, 0)
 
 
+def is_stored(tx: Transaction, stretch: Stretch) -> bool:
+    """Whether this very stretch is stored, byte for byte."""
+    there = select(Segment.entries).where(
+        Segment.session_id == stretch.session_id, Segment.first_seq == stretch.first_seq
+    )
+    return bool(tx.scalar(there) == stretch.blob)
+
+
 def looked(tx: Transaction, session_ids: Collection[UUID]) -> dict[UUID, Look]:
     """Look at all followed sessions in one query. A session that is missing in the answer does not exist."""
     stored = (

@@ -139,7 +139,9 @@ def warnings(settings: Settings) -> list[str]:
     """Return what an operator should know about sessions that are kept apart less than they could be."""
     told = []
     if settings.session_user is None and os.geteuid() == 0:
-        told.append("sessions run as root: they can do what root can; set SESSION_USER")
+        told.append(
+            "sessions run as root: they can read what root can, and without a sandbox do what root can; set SESSION_USER"
+        )
     elif settings.session_user is None and settings.session_sandbox is None:
         told.append(
             "sessions run as the worker's own user: they can read its files; set SESSION_USER or SESSION_SANDBOX"
@@ -214,12 +216,18 @@ def _sandbox_fails(settings: Settings, user: User | None, root: Path) -> str | N
         trial.rmdir()
 
 
-AS_USER: Final = (
-    "import os, sys; user, *argv = sys.argv[1:]; uid, gid, *groups = map(int, user.split() or (0, 0));\n"
-    "if uid: os.setgroups(groups); os.setresgid(gid, gid, gid); os.setresuid(uid, uid, uid)\n"
-    "import ctypes; uid and ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)\n"  # no new privileges, as the keeper does
-    f"os.fchdir({DIRECTORY}); os.execv(argv[0], argv)"
-)
+AS_USER: Final = f"""
+import ctypes, os, sys  # before the user changes, who may not reach them
+user, *argv = sys.argv[1:]
+if user:
+    uid, gid, *groups = map(int, user.split())
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges, as the keeper does
+os.fchdir({DIRECTORY})
+os.execv(argv[0], argv)
+"""
 
 
 def _try(argv: Sequence[str], directory: Path, user: User | None) -> str | None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TAG_BASE: Final = 1 << 40
-PR_SET_DUMPABLE: Final = 4
 PR_SET_CHILD_SUBREAPER: Final = 36
 ROUND_SECONDS: Final = 0.005
 
@@ -42,11 +41,6 @@ class Found:
 def become_subreaper() -> None:
     """Have this process inherit the keeper's children, should the keeper die."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def undumpable() -> None:
-    """Keep this process's memory and environment, with the service's secrets, from processes of the same user."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def tag_of(pid: int) -> int | None:

@@ -52,12 +52,11 @@ def remove_old(database: Database, settings: Settings) -> int:
     """Remove old workspaces of this host, give back uids of ended sessions; return how many workspaces are gone."""
     in_thread = gevent.get_hub().threadpool.apply
     found = in_thread(_look, (settings,))
-    held = [(uid, UUID(name)) for uid, name in workspaces.taken(settings)] if users.uids(settings) else []
-    verdict = _ask(database, settings, {*found, *(session_id for _, session_id in held)})
-    for _, session_id in held:
-        if session_id in verdict.over or session_id not in verdict.known:
-            workspaces.release(settings, session_id)
+    held = {session_id for _, session_id in workspaces.taken(settings)} if users.uids(settings) else set()
+    verdict = _ask(database, settings, {*found, *held})
     forgotten = {session_id for session_id, aged in found.items() if aged and session_id not in verdict.known}
+    for session_id in held & (verdict.over | forgotten):
+        workspaces.reclaim(settings, session_id)
     removed, failed = in_thread(_remove, (workspaces.root_of(settings), sorted(verdict.old & found.keys() | forgotten)))
     if removed:
         log.info("removed workspaces of sessions that are long over", count=removed)
@@ -70,8 +69,8 @@ def remove_old(database: Database, settings: Settings) -> int:
 class Verdict:
     """What PostgreSQL knows of some sessions: which there are, which have ended, and which long ago."""
 
-    known: Collection[UUID]
-    over: Collection[UUID]
+    known: frozenset[UUID]
+    over: frozenset[UUID]
     old: frozenset[UUID]
 
 
@@ -83,8 +82,8 @@ def _ask(database: Database, settings: Settings, session_ids: Collection[UUID]) 
     with database.transaction() as tx:
         rows = tx.execute(query.where(Session.id.in_(session_ids))).all()
     return Verdict(
-        known={session_id for session_id, _, _ in rows},
-        over={session_id for session_id, over, _ in rows if over},
+        known=frozenset(session_id for session_id, _, _ in rows),
+        over=frozenset(session_id for session_id, over, _ in rows if over),
         old=frozenset(session_id for session_id, _, old in rows if old),
     )
 

@@ -18,7 +18,7 @@ import re2  # type: ignore[import-untyped]
 
 SPAN_BYTES: Final = 512 * 1024
 """Most bytes of a pattern's match, and so of the output that is kept while more is waited for."""
-LARGEST_PROGRAM: Final = 16 * 1024
+LARGEST_PROGRAM: Final = 8 * 1024
 """Instructions a pattern may compile to: `.` is about ten, a class like `\\pL` a thousand."""
 WORK: Final = 2**27
 """Instructions times bytes of one look, a second at worst: the matches of large patterns may have fewer bytes."""
@@ -106,7 +106,7 @@ class Search:
     def __init__(self, needle: Needle, offset: int) -> None:
         self._needle = needle
         self._buffer = bytearray()
-        self._base = offset
+        self._begin = self._base = offset
         """Where the buffer begins in the output."""
         self._start = 0
         """Where in the buffer a match may begin. One byte before it is kept: `^` and `\\b` look at it."""
@@ -131,13 +131,18 @@ class Search:
     def add(self, offset: int, piece: bytes) -> None:
         """Take the piece of output that begins at `offset`; what was printed before the search's begin is left out."""
         end = self._base + len(self._buffer)
-        if offset > end:  # what stood between is lost to retention: nothing matches across it
-            self._buffer.clear()
-            self._ends.clear()
-            self._base, self._start, end = offset, 0, offset
+        if offset > end:
+            self.tear()
+            self._base = end = offset
         if fresh := piece[end - offset :]:
             self._buffer += fresh
             self._ends.append(len(self._buffer))
+
+    def tear(self) -> None:
+        """Take note that output is missing here: nothing matches across. What follows may even have offsets that were used."""
+        self._buffer.clear()
+        self._ends.clear()
+        self._base, self._start = self._begin, 0
 
     def look(self) -> Found | None:
         """Return the first match in what was added so far."""

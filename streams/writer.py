@@ -140,7 +140,7 @@ class Writer:
             journal.form()
             entries, below = journal.to_append(), journal.trim_below(tail)
             if entries or below > journal.trimmed_below:
-                batch = Batch(journal.session_id, journal.fence, entries, journal.may_create, below)
+                batch = Batch(journal.session_id, journal.fence, entries, journal.may_create, below, journal.claim)
                 trip.append((journal, batch))
         if not trip:
             return
@@ -168,8 +168,8 @@ class Writer:
     def _reintroduce(self, journal: Journal) -> None:
         """Redis does not know the session: it was emptied, or somebody took it. PostgreSQL knows which."""
         with self._database.transaction() as tx:
-            _, fence, _ = claims.standing(tx, journal.session_id)
-        if fence != journal.fence:
+            ours = self._is_ours(tx, journal)
+        if not ours:
             self._on_fenced(journal.session_id)
             return
         journal.forgotten()
@@ -206,15 +206,18 @@ class Writer:
 
     def _stored_before(self, tx: Transaction, stretch: Stretch, taken: set[UUID]) -> bool:
         """Whether a stretch that was in the way is this very one: its commit's reply was lost."""
-        if stretch.session_id in taken:
-            return False
-        _, fence, _ = claims.standing(tx, stretch.session_id)
         journal = self._journals.get(stretch.session_id)
-        return (
-            journal is not None
-            and journal.fence == fence
-            and segments.last(tx, stretch.session_id)[0] >= stretch.last_seq
-        )
+        if journal is None or stretch.session_id in taken:
+            return False
+        return self._is_ours(tx, journal) and segments.is_stored(tx, stretch)
+
+    def _is_ours(self, tx: Transaction, journal: Journal) -> bool:
+        """Whether PostgreSQL still says that a session is ours by the claim it was begun with.
+
+        The fence alone does not: a database that lost its last commits gives it out again.
+        """
+        claim, fence = claims.standing(tx, journal.session_id)
+        return (claim, fence) == (journal.claim, journal.fence)
 
     def _note_stored(self, journal: Journal, stretch: Stretch) -> None:
         metrics.SEGMENTS.inc()
@@ -250,7 +253,9 @@ class Writer:
         entries = journal.to_append(max_bytes=None)
         if entries:
             try:
-                self._appender.append([Batch(session_id, journal.fence, entries, journal.may_create)])
+                self._appender.append(
+                    [Batch(session_id, journal.fence, entries, journal.may_create, claim=journal.claim)]
+                )
             except RedisError as fault:
                 log.debug("last output not appended; readers find it in PostgreSQL", error=str(fault))
 

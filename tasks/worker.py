@@ -140,7 +140,6 @@ def main() -> int:
         log.warning(warning)
     raise_file_limit()
     marks.become_subreaper()
-    marks.undumpable()
     incarnation = uuid7()
     # Unique unless the operator names it: two workers of one name on one host would declare each other lost.
     name = settings.worker_name or f"worker-{os.getpid()}"

@@ -29,7 +29,9 @@ LINE_END: Final = re.compile(rb"[\r\n]")
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _at_most(limit: int) -> AfterValidator:
+def at_most(limit: int) -> AfterValidator:
+    """Return a check of a text's size in bytes."""
+
     def check(text: str) -> str:
         if len(text.encode()) > limit:
             raise ValueError(f"must be at most {limit} bytes of UTF-8")
@@ -63,7 +65,7 @@ def _signal(name: str) -> str:
     return known.name.removeprefix("SIG")
 
 
-def _whole(number: Any) -> Any:
+def whole(number: Any) -> Any:
     """Take 30.0 for 30, as JSON Schema does."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -71,9 +73,9 @@ def _whole(number: Any) -> Any:
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Environment = Annotated[dict[str, str], AfterValidator(_variables)]
-Minutes = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1440)]
-IdleSeconds = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=86_400)]
-Side = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=4096)]
+Minutes = Annotated[int, BeforeValidator(whole), Field(ge=1, le=1440)]
+IdleSeconds = Annotated[int, BeforeValidator(whole), Field(ge=1, le=86_400)]
+Side = Annotated[int, BeforeValidator(whole), Field(ge=1, le=4096)]
 SignalName = Annotated[str, AfterValidator(_signal)]
 
 
@@ -101,9 +103,9 @@ class TerminalSize(Body):
 class SessionRequest(Body):
     """POST /sessions."""
 
-    query: Annotated[str, Field(min_length=1), _at_most(QUERY_BYTES)]
+    query: Annotated[str, Field(min_length=1), at_most(QUERY_BYTES)]
     user_id: Name | None = None
-    current_directory: Annotated[str, Field(min_length=1), _at_most(4095)] | None = None
+    current_directory: Annotated[str, Field(min_length=1), at_most(4095)] | None = None
     metadata: Metadata = Field(default_factory=dict)
     timeout_minutes: Minutes | None = None
     program: Name | None = None
@@ -116,7 +118,7 @@ class SessionRequest(Body):
 class InputRequest(Body):
     """POST /sessions/{id}/input."""
 
-    input: Annotated[str, _at_most(INPUT_BYTES)]
+    input: Annotated[str, at_most(INPUT_BYTES)]
     metadata: Metadata | None = None
     newline: bool = True
     raw: bool = False

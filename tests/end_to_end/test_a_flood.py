@@ -26,6 +26,7 @@ def has_read(reader: Reader, size: float) -> bool:
 
 
 @pytest.mark.timeout(150)
+@pytest.mark.case(4, 36)
 def test_a_flood_arrives_complete_at_every_reader_though_the_web_process_is_killed(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,6 +121,7 @@ def test_head_of_a_stream_answers_headers_and_ends(service_client: Client) -> No
     assert answer.headers["X-Accel-Buffering"] == "no"
 
 
+@pytest.mark.case(37)
 def test_bytes_that_are_no_text_come_out_as_they_went_in(service_client: Client) -> None:
     session_id = service_client.create(r"printf '\377\000\303'; sleep 0.3; printf '\251\n'")
     outputs = [event for event in service_client.events(session_id, "?encoding=base64") if event.event == "output"]
@@ -129,6 +130,7 @@ def test_bytes_that_are_no_text_come_out_as_they_went_in(service_client: Client)
     assert service_client.output(session_id) == b"\xff\x00\xc3\xa9\n"
 
 
+@pytest.mark.case(26)
 def test_what_a_program_leaves_behind_does_not_keep_its_session(service_client: Client) -> None:
     end = service_client.events(service_client.create("(setsid sleep 60 &) ; echo gone"))[-1].data
 

@@ -27,6 +27,7 @@ def two_slots(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[
         yield started
 
 
+@pytest.mark.case(20)
 def test_a_worker_that_leaves_ends_its_sessions_and_another_takes_what_waits(two_slots: Service) -> None:
     ada, first = two_slots.ada, two_slots.worker("first")
     running = [ada.create(DEAF), ada.create(HEARS)]
@@ -56,6 +57,7 @@ def test_a_worker_that_leaves_ends_its_sessions_and_another_takes_what_waits(two
         assert ada.get(session_id)["worker"] == "second"
 
 
+@pytest.mark.case(21)
 def test_a_worker_leaves_though_redis_is_away(two_slots: Service) -> None:
     ada, first = two_slots.ada, two_slots.worker("first")
     session_id = ada.create("echo here; sleep 60")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.checks import is_alive
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ DEAF_FAMILY = (
 FAMILY_SIZE = 5
 
 
+@pytest.mark.case(25)
 def test_delete_answers_200_only_when_the_whole_family_is_gone_though_it_ignores_term(ada: Client) -> None:
     session_id = ada.create(DEAF_FAMILY)
     pids: list[int] = []
@@ -71,6 +74,7 @@ def test_who_does_not_wait_is_told_that_it_was_asked_for(ada: Client) -> None:
     assert kinds[-1] == ("terminated", "terminated")
 
 
+@pytest.mark.case(34)
 def test_deleting_twice_is_deleting_once(ada: Client) -> None:
     session_id = ada.create("sleep 60")
     first = ada.delete(session_id, "?reason=first")
@@ -82,6 +86,7 @@ def test_deleting_twice_is_deleting_once(ada: Client) -> None:
     assert ada.get(session_id) == shown
 
 
+@pytest.mark.case(34)
 def test_deleting_what_has_ended_changes_nothing(ada: Client) -> None:
     session_id = ada.create("exit 7")
     ada.events(session_id)
@@ -92,6 +97,7 @@ def test_deleting_what_has_ended_changes_nothing(ada: Client) -> None:
     assert (shown["status"], shown["reason"], shown["exit_code"]) == ("failed", "exit_code", 7)
 
 
+@pytest.mark.case(34)
 def test_a_queued_session_ends_without_starting(service: Service, tmp_path: Path) -> None:
     slots = 16
     fillers = [service.ada.create("sleep 60") for _ in range(slots)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.checks import eventually
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ CLIENTS = 4
 EACH = 125
 
 
+@pytest.mark.case(32)
 def test_five_hundred_inputs_of_four_clients_come_back_once_and_in_order(ada: Client) -> None:
     session_id = ada.create("ready", program="cat")
     answers: list[list[Answer]] = [[] for _ in range(CLIENTS)]
@@ -64,6 +67,7 @@ def test_raw_input_gets_no_newline_and_other_input_at_most_one(ada: Client) -> N
     assert ada.output(session_id) == b"abcdef\\ng\\n"
 
 
+@pytest.mark.case(32)
 def test_input_that_comes_before_the_start_is_delivered_at_the_start(ada: Client) -> None:
     session_id = ada.create("read line; echo got $line")
     assert ada.input(session_id, "early").status == 200
@@ -72,6 +76,7 @@ def test_input_that_comes_before_the_start_is_delivered_at_the_start(ada: Client
     assert ada.output(session_id) == b"got early\n"
 
 
+@pytest.mark.case(33)
 def test_a_program_that_does_not_read_hinders_neither_input_nor_its_end(ada: Client) -> None:
     session_id = ada.create("sleep 60")
     sent = [ada.input(session_id, "x" * 60_000).status for _ in range(40)]
@@ -81,6 +86,7 @@ def test_a_program_that_does_not_read_hinders_neither_input_nor_its_end(ada: Cli
     assert ended.status == 200
 
 
+@pytest.mark.case(32)
 def test_an_ended_session_takes_no_input(ada: Client) -> None:
     session_id = ada.create("true")
     ada.events(session_id)

@@ -23,6 +23,7 @@ DELIVERIES = 20
 SLOTS, SESSIONS = 3, 8
 
 
+@pytest.mark.case(23)
 def test_twenty_deliveries_of_one_start_run_one_process(service: Service) -> None:
     spawns = service.home / "spawns"
     settings = load_settings(service.env())

@@ -51,6 +51,7 @@ def test_a_program_sees_its_windows_size_and_every_change_of_it(ada: Client) -> 
         terminal.waits_for("/dev/pts/")
         terminal.resize(40, 120)
         terminal.waits_for("40 120")
+        assert ada.get(terminal.session_id)["terminal"] == {"rows": 40, "cols": 120}
         terminal.resize(24, 80)
         terminal.waits_for("24 80")
 
@@ -228,11 +229,18 @@ def test_the_longest_line_arrives_and_a_longer_one_is_refused(ada: Client) -> No
         refused = ada.input(terminal.session_id, "x" * (LONGEST_LINE + 1))
         terminal.enter("y" * (LONGEST_LINE - 1))
         terminal.waits_for(f"got {LONGEST_LINE - 1}")
+        keys = terminal.type(
+            "z" * (LONGEST_LINE + 1) + ENTER
+        ).json()  # only the worker sees who takes keys: not this one
         terminal.enter("short")
         terminal.waits_for("got 5")
-        assert "got 40960" not in terminal.text()
+        rows = ada.request("GET", f"{SESSIONS}/{terminal.session_id}/inputs").json()
+        row = next(row for row in rows if row["input_seq"] == keys["input_seq"])
+        printed = bytes(terminal.printed)
 
     assert (refused.status, refused.json()["error_code"]) == (422, "LINE_TOO_LONG")
+    assert (row["state"], row["reason"]) == ("failed", "line_too_long")
+    assert printed.split() == f"ready got {LONGEST_LINE - 1} got 5".encode().split()
 
 
 def test_a_program_that_takes_keys_gets_as_many_as_are_typed(ada: Client, bash: Callable[[], Terminal]) -> None:

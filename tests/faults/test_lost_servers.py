@@ -224,11 +224,9 @@ def test_postgres_silent_for_longer_than_the_lease_ends_the_sessions_and_nothing
         stopped = time.monotonic()
         eventually(lambda: not marked([incarnation]), lease + 1)
         ended_after = time.monotonic() - stopped
-        refused = ada.request("POST", SESSIONS, {"query": "true"})
-        wait(lease / 2)
+        wait(lease / 3)
 
     assert ended_after > lease / 2, "the lease ends them, not the silence"
-    assert (refused.status, refused.json()["error_code"]) == (503, "DATABASE_UNAVAILABLE")
     spared = lease + service.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
     eventually(lambda: all(ada.get(each)["terminated_at"] for each in sessions), spared + service.takeover_seconds)
     for session_id in sessions:

@@ -66,7 +66,7 @@ def test_a_start_with_more_in_it_than_this_version_knows_runs(elsewhere: Service
     forget_queued(elsewhere)
     task_id = str(uuid7())
     send(sender, RUN, (session_id, "more", {"and": "more"}), task_id=task_id, queue=SESSIONS, **NEWER)
-    elsewhere.worker("one")
+    said_before = len(elsewhere.worker("one").said())
     eventually(lambda: runs(elsewhere.ada.get(session_id)))
 
     assert elsewhere.ada.get(session_id)["task_id"] == task_id
@@ -76,7 +76,7 @@ def test_a_start_with_more_in_it_than_this_version_knows_runs(elsewhere: Service
     elsewhere.ada.input(session_id, "hello")
     assert how(elsewhere.ada.events(session_id)[-1].data) == ("completed", "exited")
     assert elsewhere.ada.output(session_id) == b"got hello\n"
-    assert "Traceback" not in elsewhere.worker("one").said()
+    assert "Traceback" not in elsewhere.worker("one").said()[said_before:]
 
 
 def node_of(service: Service) -> str:
@@ -92,7 +92,7 @@ def test_messages_nobody_understands_cost_no_slot_and_no_session(elsewhere: Serv
     eventually(lambda: runs(elsewhere.ada.get(running)))
     slots = int(elsewhere.seconds("WORKER_SLOTS"))
     node = node_of(elsewhere)
-    for args in NO_SESSION * slots:
+    for args in NO_SESSION * (slots // len(NO_SESSION) + 1):
         send(sender, RUN, args, queue=SESSIONS)
     for name in ("jelmore.session.dance", "", "os.system"):
         send(sender, name, (running,), queue=SESSIONS)

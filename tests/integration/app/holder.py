@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
 
 from core.ids import uuid7
-from models import claims, workers
+from models import claims, inputs, workers
 from models.claims import Started
 from models.endings import Ending
 from models.events import Origin
+from models.inputs import Delivery, State, Want
 from models.lifecycle import Reason
 from models.segments import Stretch
+from models.tables import Session
 from streams import closing, keys
 from streams.appender import Appender, Batch
 from streams.entries import Entry, EntryKind, pack
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from app.web import Web
+    from models.inputs import Mail
 
 ME = Origin("holder")
 
@@ -40,10 +45,31 @@ class Run:
 
     def write(self, data: bytes) -> None:
         """Let the program print: the entry goes to Redis, as a live one does first."""
-        fields = {"offset": len(self.printed), "stream": "stdout"}
-        entry = Entry(len(self.entries) + 1, EntryKind.OUTPUT, 0, fields, data)
-        self.entries.append(entry)
+        self._append(EntryKind.OUTPUT, {"offset": len(self.printed), "stream": "stdout"}, data)
         self.printed += data
+
+    def tell(self, *statuses: str) -> None:
+        """Write statuses into the log. A worker's next transaction writes the last one into the row."""
+        for status in statuses:
+            self._append(EntryKind.STATUS, {"status": status})
+
+    def fetch(self) -> list[Mail]:
+        """Take the mail that is there, as a worker does that has seen none."""
+        want = Want(self.session_id, self.fence, 0, 0, 100)
+        with self.web.database.transaction() as tx:
+            incarnation = tx.scalars(select(Session.worker).where(Session.id == self.session_id)).one()
+            assert incarnation is not None
+            return inputs.fetch(tx, incarnation, [want])
+
+    def deliver(self, letter: Mail, state: State = State.WRITTEN, reason: str | None = None) -> None:
+        """Say what became of a row."""
+        delivery = Delivery(self.session_id, letter.input_seq, state, datetime.now(UTC), reason, len(self.printed))
+        with self.web.database.transaction() as tx:
+            inputs.report(tx, [delivery])
+
+    def _append(self, kind: EntryKind, fields: dict[str, Any], data: bytes = b"") -> None:
+        entry = Entry(len(self.entries) + 1, kind, 0, fields, data)
+        self.entries.append(entry)
         batch = Batch(self.session_id, self.fence, [(entry.seq, pack(entry))], may_create=True)
         assert self.appender.append([batch]) == [entry.seq]
 

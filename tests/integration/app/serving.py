@@ -26,10 +26,10 @@ START_SECONDS = 20
 class Gunicorn:
     """A web process as it is run, its address, and its end."""
 
-    def __init__(self, variables: dict[str, str], log: Path) -> None:
+    def __init__(self, variables: dict[str, str], log: Path, *, config: str = os.devnull) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-c", os.devnull, "-b", f"127.0.0.1:{self.port}"]
+        command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-c", config, "-b", f"127.0.0.1:{self.port}"]
         self.process = subprocess.Popen(
             [*command, "--no-control-socket", "app:create_app()"],
             env={**environment(), **variables, "LOG_LEVEL": "DEBUG"},

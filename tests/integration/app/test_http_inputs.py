@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
 
+from models.inputs import State
 from models.tables import AuditRow, Event, Input
 from tasks.queue import redis_lists
 
@@ -78,3 +79,85 @@ def test_a_session_that_ends_or_has_ended_takes_no_input(api: Api, holder: Holde
     answer = api.post(f"/sessions/{session_id}/input", {"input": "x"})
 
     assert (answer.status_code, answer.json()["error_code"]) == (409, "SESSION_ENDED" if ended else "SESSION_ENDING")
+
+
+# At a terminal.
+
+
+def test_a_line_typed_at_a_terminal_ends_as_enter_ends_it(api: Api, web: Web) -> None:
+    session_id = api.create(terminal={"rows": 24, "cols": 80})
+    bodies: list[dict[str, Any]] = [{"input": text} for text in ("a", "b\n", "c\r", "")]
+    for body in [*bodies, {"input": "d", "newline": False}, {"input": "e", "raw": True}]:
+        answer = api.post(f"/sessions/{session_id}/input", body)
+        assert (answer.status_code, answer.json()["input_length"]) == (200, len(body["input"]))
+
+    assert [row.body for row in rows(web, session_id)] == [b"a\r", b"b\n", b"c\r", b"\r", b"d", b"e"]
+
+
+@pytest.mark.parametrize("text", ["x" * 4096, "a\n" + "ä" * 2048 + "\nb", "a\r" + "x" * 4096])
+def test_a_line_that_a_terminal_would_cut_is_refused(api: Api, web: Web, text: str) -> None:
+    at_terminal, on_pipes = api.create(terminal={"rows": 24, "cols": 80}), api.create()
+    answer = api.post(f"/sessions/{at_terminal}/input", {"input": text})
+
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "LINE_TOO_LONG")
+    assert "raw" in answer.json()["detail"]
+    assert rows(web, at_terminal) == []
+    assert api.post(f"/sessions/{at_terminal}/input", {"input": text, "raw": True}).status_code == 200
+    assert api.post(f"/sessions/{on_pipes}/input", {"input": text}).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["x" * 4095, "\r\n".join(["x" * 4095] * 10)])
+def test_the_longest_lines_are_taken(api: Api, text: str) -> None:
+    session_id = api.create(terminal={"rows": 24, "cols": 80})
+
+    assert api.post(f"/sessions/{session_id}/input", {"input": text}).status_code == 200
+
+
+# The rows.
+
+
+def test_rows_are_listed_with_how_far_they_have_come_and_without_their_text(api: Api, holder: Holder) -> None:
+    session_id = api.create()
+    run = holder.run(session_id)
+    for body in ({"input": "s3cret", "metadata": {"a": 1}}, {"input": "ü", "raw": True}, {"input": "late"}):
+        api.post(f"/sessions/{session_id}/input", body)
+    first, second, _ = run.fetch()
+    run.write(b"abc")
+    run.deliver(first)
+    run.deliver(second, State.FAILED, "stdin_closed")
+    api.delete(f"/sessions/{session_id}?wait=0&reason=enough")
+
+    answer = api.get(f"/sessions/{session_id}/inputs")
+    assert "s3cret" not in answer.text
+    listed = answer.json()
+    assert set(listed[0]) == {
+        *("input_id", "input_seq", "kind", "state", "reason", "bytes", "detail", "metadata", "output_offset", "actor"),
+        *("created_at", "written_at"),
+    }
+    told = [tuple(row[name] for name in ("input_seq", "kind", "state", "reason", "bytes")) for row in listed]
+    assert told == [
+        (1, "input", "written", None, 7),
+        (2, "input", "failed", "stdin_closed", 2),
+        (3, "input", "writing", None, 5),
+        (4, "stop", "accepted", None, 0),
+    ]
+    assert (listed[0]["output_offset"], listed[0]["metadata"], listed[0]["actor"]) == (3, {"a": 1}, "ada")
+    assert [row["written_at"] is None for row in listed] == [False, True, True, True]
+    assert listed[3]["detail"] == {"reason": "enough"}
+
+
+def test_rows_are_listed_in_pages(api: Api) -> None:
+    session_id = api.create()
+    for _ in range(5):
+        api.post(f"/sessions/{session_id}/input", {"input": "x"})
+
+    def seqs(**page: int) -> list[int]:
+        return [row["input_seq"] for row in api.get(f"/sessions/{session_id}/inputs", params=page).json()]
+
+    assert seqs() == [1, 2, 3, 4, 5]
+    assert seqs(limit=2) == [1, 2]
+    assert seqs(after=2, limit=2) == [3, 4]
+    assert seqs(after=5) == []
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"after": -1}, {"after": "x"}):
+        assert api.get(f"/sessions/{session_id}/inputs", params=wrong).status_code == 422
+    assert api.as_("bob-key").get(f"/sessions/{session_id}/inputs").status_code == 404

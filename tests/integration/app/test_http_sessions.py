@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
@@ -187,3 +188,71 @@ def test_a_session_is_taken_on_while_redis_is_away(variables: dict[str, str]) ->
     assert (health.status_code, health.get_json()["status"]) == (200, "degraded")
     assert health.get_json()["infrastructure"]["redis"]["status"] == "unhealthy"
     web.close()
+
+
+# How a session is to run.
+
+
+def test_what_is_asked_for_is_shown_and_what_is_not_has_its_default(api: Api) -> None:
+    wanted = {"terminal": {"rows": 50, "cols": 132}, "idle_timeout_seconds": 90, "priority": "low"}
+    asked = api.post("/sessions", {"query": "true", **wanted}).json()
+    usual = api.post("/sessions", {"query": "true"}).json()
+
+    assert {name: asked[name] for name in wanted} == wanted
+    assert {name: usual[name] for name in wanted} == {
+        "terminal": None,
+        "idle_timeout_seconds": None,
+        "priority": "normal",
+    }
+    shown = api.get(f"/sessions/{asked['session_id']}").json()
+    assert {name: shown[name] for name in wanted} == wanted
+
+
+def test_a_start_is_sent_with_its_priority(api: Api, web: Web) -> None:
+    for priority, queue in (("high", SESSIONS), ("low", f"{SESSIONS}\x06\x166")):
+        session_id = str(api.create(priority=priority))
+        waiting = web.redis.lrange(queue, 0, -1)
+        assert any(session_id in json.loads(message)["headers"]["argsrepr"] for message in waiting)
+
+
+def test_a_configured_program_has_its_terminal_unless_another_is_asked_for(variables: dict[str, str]) -> None:
+    programs = {
+        "python": {"argv": ["/usr/bin/python3", "-i"], "terminal": {"rows": 30, "cols": 100}},
+        "filter": {"argv": ["/bin/cat"]},
+    }
+    more = {"JELMORE_PROGRAMS": json.dumps(programs), "SESSION_IDLE_TIMEOUT_SECONDS": "2.5"}
+    web = open_web(load_settings({**variables, **more}))
+    client = create_app(world=web).test_client()
+
+    def created(**body: Any) -> dict[str, Any]:
+        headers = {"Authorization": "Bearer ada-key"}
+        shown: dict[str, Any] = client.post("/api/v1/sessions", json={"query": "x", **body}, headers=headers).get_json()
+        return shown
+
+    assert created(program="python")["terminal"] == {"rows": 30, "cols": 100}
+    assert created(program="python", terminal={"rows": 2, "cols": 3})["terminal"] == {"rows": 2, "cols": 3}
+    assert created(program="filter")["terminal"] is None
+    assert created()["idle_timeout_seconds"] == 3
+    assert created(idle_timeout_seconds=1)["idle_timeout_seconds"] == 1
+    web.close()
+
+
+def test_who_waits_for_a_worker_has_a_place(api: Api, holder: Holder, label: str) -> None:
+    """Others' sessions wait as well: places are compared, not counted."""
+
+    def places() -> dict[str, Any]:
+        found = api.get("/sessions", params={"user_id": label}).json()
+        return {session["session_id"]: session["queue_position"] for session in found}
+
+    first = api.post("/sessions", {"query": "true", "user_id": label}).json()
+    second, low, high = (str(api.create(user_id=label, priority=priority)) for priority in ("normal", "low", "high"))
+    before = places()
+    assert before[high] < before[first["session_id"]] < before[second] < before[low]
+    assert before[first["session_id"]] == first["queue_position"] + 1
+    assert api.get(f"/sessions/{second}").json()["queue_position"] == before[second]
+
+    holder.run(UUID(high))
+    api.delete(f"/sessions/{first['session_id']}")
+    after = places()
+    assert (after[high], after[first["session_id"]]) == (None, None)
+    assert after[second] == before[second] - 2

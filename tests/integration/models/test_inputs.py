@@ -142,3 +142,41 @@ def test_of_a_dead_holders_row_in_writing_nobody_says_that_it_failed(
         inputs.close(tx, held[0].id, reason="session_ended", holder_alive=False)
 
     assert states(database, held[0]) == [(1, "unknown", "session_ended"), (2, "failed", "session_ended")]
+
+
+def test_a_row_is_shown_with_how_far_it_has_come(database: Database, held: tuple[Session, UUID], at: datetime) -> None:
+    session = held[0]
+    for kind, body in ((Kind.INPUT, "ä\n".encode()), (Kind.RESIZE, b""), (Kind.EOF, b"")):
+        post(database, session, body, at, kind)
+    fetch(database, held)
+    with database.transaction() as tx:
+        inputs.report(tx, [Delivery(session.id, 2, State.FAILED, at, "no_terminal")])
+
+    with database.transaction() as tx:
+        assert [inputs.state_of(tx, session.id, seq) for seq in (1, 2)] == [
+            (State.WRITING, None),
+            (State.FAILED, "no_terminal"),
+        ]
+        shown = inputs.listing(tx, session.id, after=0, limit=2)
+        assert [(row.input_seq, row.kind, row.state, row.size) for row in shown] == [
+            (1, Kind.INPUT, State.WRITING, 3),
+            (2, Kind.RESIZE, State.FAILED, 0),
+        ]
+        assert [row.input_seq for row in inputs.listing(tx, session.id, after=2, limit=2)] == [3]
+
+
+def test_a_resize_keeps_its_place_and_fails_with_the_end(
+    database: Database, held: tuple[Session, UUID], at: datetime
+) -> None:
+    for kind in (Kind.INPUT, Kind.RESIZE, Kind.SIGNAL, Kind.EXTEND):
+        post(database, held[0], b"", at, kind)
+
+    assert [mail.kind for mail in fetch(database, held, room=0)] == [Kind.SIGNAL, Kind.EXTEND]
+    with database.transaction() as tx:
+        inputs.close(tx, held[0].id, reason="session_ended", holder_alive=True)
+    assert states(database, held[0]) == [
+        (1, "failed", "session_ended"),
+        (2, "failed", "session_ended"),
+        (3, "written", None),
+        (4, "written", None),
+    ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from core.errors import SessionNotFound, TooManySessions
 from core.ids import uuid7
+from core.settings import load_settings
 from models import backlog, sessions
+from models.database import Database
 from models.sessions import Caps, NewSession, SessionQuery
 from models.tables import Event
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from models.database import Database
     from models.tables import Session
 
 
@@ -72,3 +74,28 @@ def test_only_sessions_whose_start_was_sent_long_ago_are_sent_again(
     with database.transaction() as tx:
         assert session.id not in [waiting.session_id for waiting in backlog.unclaimed(tx, 60)]
         assert session.id in [waiting.session_id for waiting in backlog.unclaimed(tx, 0.0, limit=10_000)]
+
+
+def test_places_are_those_of_unclaimed_sessions_by_priority_and_creation(
+    new_database: Callable[[], str], at: datetime
+) -> None:
+    database = Database.open(load_settings({"DATABASE_URL": new_database()}))
+    with database.transaction() as tx:
+        made = [
+            sessions.open_session(
+                tx,
+                NewSession("ada", "key", "shell", "x", 60, priority=priority),
+                Caps(None),
+                at=at + timedelta(seconds=number),
+            )
+            for number, priority in enumerate(("low", "normal", "high", "normal", "low", "high", "high"))
+        ]
+        # Sent again: the place stays.
+        backlog.note_sent(tx, made[1].id)
+        made[6].status = "active"
+        tx.flush()
+        places = backlog.places(tx, made)
+        assert [places.get(session.id) for session in made] == [5, 3, 1, 4, 6, 2, None]
+        assert backlog.places(tx, [made[4]]) == {made[4].id: 6}
+        assert backlog.places(tx, [made[6]]) == {}
+    database.close()

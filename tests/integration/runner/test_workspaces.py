@@ -222,6 +222,21 @@ def test_a_uid_that_a_killed_worker_left_taken_goes_to_the_same_session(home: Pa
     assert len(list(workspaces.taken(settings))) == 1
 
 
+@as_root
+def test_a_worker_that_lost_a_session_leaves_its_uid_to_the_one_that_has_it_now(home: Path) -> None:
+    settings = settings_of(home, SESSION_USER="20000-20999")
+    lost = session()
+    before = workspaces.prepare(settings, lost, TRUE)
+    before.close()
+    (home / "users" / str(before.user and before.user.uid)).unlink()
+    (home / "users" / str(before.user and before.user.uid)).symlink_to(f"{lost.id}:another-worker")
+    workspaces.release(settings, lost.id)
+
+    assert [holder for _, holder in workspaces.taken(settings)] == [lost.id]
+    assert before.user is not None
+    assert before.workspace.stat().st_uid == before.user.uid
+
+
 # Old ones.
 
 
@@ -289,7 +304,7 @@ def test_uids_of_ended_sessions_are_given_back(home: Path, database: Database) -
         workspaces.prepare(settings, session(session_id), TRUE).close()
     remove_old(database, settings)
 
-    assert [holder for _, holder in workspaces.taken(settings)] == [str(running)]
+    assert [holder for _, holder in workspaces.taken(settings)] == [running]
     assert (home / "workspaces" / str(over)).stat().st_uid == 0
 
 

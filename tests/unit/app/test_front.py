@@ -25,11 +25,19 @@ ROUTES = [
     ("DELETE", f"/api/v1/sessions/{SOME_ID}"),
     ("GET", f"/api/v1/sessions/{SOME_ID}/output"),
     ("POST", f"/api/v1/sessions/{SOME_ID}/input"),
+    ("GET", f"/api/v1/sessions/{SOME_ID}/inputs"),
+    ("POST", f"/api/v1/sessions/{SOME_ID}/signal"),
+    ("POST", f"/api/v1/sessions/{SOME_ID}/interrupt"),
+    ("POST", f"/api/v1/sessions/{SOME_ID}/eof"),
+    ("POST", f"/api/v1/sessions/{SOME_ID}/resize"),
+    ("POST", f"/api/v1/sessions/{SOME_ID}/extend"),
+    ("POST", f"/api/v1/sessions/{SOME_ID}/wait"),
     ("GET", f"/api/v1/sessions/{SOME_ID}/stream"),
     ("GET", "/api/v1/sessions/no-id"),
 ]
-READING = [(method, path) for method, path in ROUTES if method == "GET"]
-WRITING = [(method, path) for method, path in ROUTES if method != "GET"]
+SHOWING = [(method, path) for method, path in ROUTES if method == "GET"]
+READING = [*SHOWING, ("POST", f"/api/v1/sessions/{SOME_ID}/wait")]
+WRITING = [route for route in ROUTES if route not in READING]
 
 
 def is_error(answer: Any, status: int, code: str) -> bool:
@@ -154,7 +162,7 @@ def test_a_bad_place_in_the_output_is_refused(client: FlaskClient, ada: dict[str
     assert is_error(answer, 400, "INVALID_POSITION")
 
 
-@pytest.mark.parametrize(("method", "path"), READING)
+@pytest.mark.parametrize(("method", "path"), SHOWING)
 def test_without_the_database_a_client_is_asked_to_come_again(
     client: FlaskClient, ada: dict[str, str], method: str, path: str
 ) -> None:

@@ -40,10 +40,10 @@ def place_of(argv: list[str], *words: str) -> int:
 
 def test_limits_are_what_settings_say() -> None:
     assert limits_of() == {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 1024}
-    limits = limits_of(SESSION_MAX_FILES="64", SESSION_MAX_FILE_BYTES="4096", SESSION_MAX_MEMORY_BYTES="1000000")
+    limits = limits_of(SESSION_MAX_FILES="64", SESSION_MAX_FILE_BYTES="4096", SESSION_MAX_MEMORY_BYTES="20000000")
     assert limits[resource.RLIMIT_NOFILE] == 64
     assert limits[resource.RLIMIT_FSIZE] == 4096
-    assert limits[resource.RLIMIT_AS] == 1_000_000
+    assert limits[resource.RLIMIT_AS] == 20_000_000
 
 
 def test_no_limit_is_above_the_systems() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.soak.checker import Fault, Glance, Row, Run, Seen, Sent, Story, check, difference_of
+from tests.soak.checker import check, difference_of
+from tests.soak.stories import Fault, Glance, Row, Run, Seen, Sent, Story
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def seen(told: Story, content: bytes | None = None) -> Seen:
     assert told.shown is not None
     end = {name: told.shown[name] for name in ("status", "reason", "exit_code", "exit_signal")}
     end |= {"output_bytes": len(told.output), "output_sha256": hashlib.sha256(told.output).hexdigest()}
-    return Seen("reader", bytearray(content), 10, [], 3, [], end)
+    return Seen("reader", bytearray(content), 10, [], [], 3, [], end)
 
 
 def lost(output: bytes = SAID, reason: str = "worker_lost", **shown: Any) -> Story:
@@ -155,6 +156,14 @@ def test_only_an_emptied_redis_excuses_a_reader_who_saw_more_than_is_kept() -> N
     assert complaints(told, KILLED, emptied) == []
     told.readers = [replace(seen(told, SAID), end=None), seen(told)]
     assert complaints(told, KILLED, emptied) != []
+
+
+def test_a_gap_is_told_of_only_where_redis_forgot_what_a_lost_worker_had_not_stored() -> None:
+    told = lost()
+    told.readers[0].gaps.append("lost")
+    assert complaints(told, KILLED) != []
+    assert complaints(told, KILLED, Fault("flush", "valkey", 50.0, 50.1)) != []
+    assert complaints(told, KILLED, Fault("flush", "valkey", 105.2, 105.3)) == []
 
 
 def test_output_that_was_shown_once_stays() -> None:

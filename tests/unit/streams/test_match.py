@@ -172,6 +172,17 @@ def test_nothing_matches_across_what_is_lost() -> None:
     assert search.look() == Found(11, b"ab")
 
 
+def test_output_that_begins_again_before_what_was_lost_is_looked_at() -> None:
+    search = Search(Literal(b"ab"), 2)
+    search.add(0, b"xxxa")
+    search.look()
+    search.tear()
+    search.add(1, b"ba")
+    search.add(3, b"b")
+
+    assert search.look() == Found(2, b"ab")
+
+
 def test_bytes_that_are_no_text_are_passed_over() -> None:
     assert first(Pattern("b."), ["bä".encode()[:2], b"\xa4"]) == Found(0, "bä".encode())
     assert first(Pattern("b."), [b"b\xff", b"bc"]) == Found(2, b"bc")
