@@ -84,7 +84,7 @@ def _note_refusal(response: Response) -> Response:
     code, rule = g.get("error_code"), request.url_rule
     if code is None or rule is None or request.blueprint != "api":
         return response
-    reading = request.method in READING
+    reading = request.method in READING or rule.rule.endswith("/wait")  # a POST for its body's sake
     missed = code == SessionNotFound.code
     if not reading or missed or response.status_code in REFUSED or code == KeyInQuery.code:
         target = next((str(value) for value in (request.view_args or {}).values() if isinstance(value, UUID)), None)
