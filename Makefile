@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 unexport VIRTUAL_ENV
 
 # What tests run inside sessions, and what features use where it is there: Debian's names.
-SYSTEM_PACKAGES := bash bubblewrap coreutils less openssh-client procps python3 vim
+SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nodejs openssh-client procps python3 vim
 
 # Of `make soak`: how long servers and processes are killed, how many sessions run, what decides it all.
 SECONDS ?= 120

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import access, commands, errors, headers, health, origin, request_id
+from app import access, commands, errors, headers, health, origin, request_id, static_files
 from app.api import blueprint
 from app.converters import IdConverter
 from app.web import EXTENSION, open_web
@@ -57,5 +57,6 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     origin.install(app)
     commands.install(app)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(static_files.blueprint)
     app.register_blueprint(blueprint, url_prefix=f"{world.settings.api_prefix}/v1")
     return app
