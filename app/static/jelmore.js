@@ -50,7 +50,9 @@ const LONGEST_WAIT_SECONDS = 25;
 const STEADY_MS = 5_000; // a connection that held so long was no failure, even if nothing came
 const LARGEST_EVENT = 8 * 1024 * 1024; // characters
 const PAGE_BYTES = 256 * 1024;
-const INPUT_BYTES = 64 * 1024;
+const MESSAGE_BYTES = 64 * 1024; // what the service takes for one message of a socket
+const MOST_PENDING = 1_000;
+const AT_ONCE = 32;
 const MOST_QUEUED = 1_000;
 const PING_MS = 20_000; // of silence: then the service is asked whether it is there
 
@@ -660,15 +662,17 @@ function withParameters(url, parameters) {
 // Sockets.
 
 /**
- * @typedef {object} Pending Input that was sent and not acknowledged.
- * @property {object} message
- * @property {(receipt: object) => void} resolve
+ * @typedef {object} Pending A message that waits for its answer, which has its id.
+ * @property {string} said
+ * @property {boolean} sent On this connection.
+ * @property {boolean} repeatable Whether it is sent again when the connection breaks.
+ * @property {(answer: Record<string, any>) => void} resolve
  * @property {(error: unknown) => void} reject
  */
 
 /**
- * A session's WebSocket with WebSocket's interface, that connects again when it breaks. Entries come once and in order; input that
- * was not acknowledged is sent again under its id, so that the program gets it once.
+ * A session's WebSocket with WebSocket's interface, that connects again when it breaks. Entries come once and in order; messages
+ * that were not answered are sent again where that is safe: input under its id, so that the program gets it once.
  *
  * `message` events carry `data` (JSON) and `members`; `open` and `statechange` as they happen; `error` (`event.error`) and `close`
  * (`event.code`) once, when it is over.
@@ -686,10 +690,8 @@ export class JelmoreSocket extends EventTarget {
   #url;
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {Map<string, Pending>} */
+  /** @type {Map<string, Pending>} In the order in which they were said. */
   #pending = new Map();
-  /** @type {string[]} */
-  #queued = [];
   /** @type {string[] | null} What was subscribed to last; a new connection is opened with it. */
   #events = null;
   readyState = JelmoreSocket.CONNECTING;
@@ -705,7 +707,7 @@ export class JelmoreSocket extends EventTarget {
   onstatechange = null;
 
   /**
-   * @param {(position: Record<string, string>) => Promise<string>} url Called for every connection: each takes a ticket.
+   * @param {(parameters: Record<string, string>) => Promise<string>} url Called for every connection: each takes a ticket.
    * @param {{after?: number | null, tail?: number | null, limits?: Partial<Limits>}} [options]
    */
   constructor(url, { after = null, tail = null, limits = {} } = {}) {
@@ -727,69 +729,75 @@ export class JelmoreSocket extends EventTarget {
    * Send input; sent again until it is acknowledged.
    * @param {string} content
    * @param {{newline?: boolean, raw?: boolean, id?: string}} [options]
-   * @returns {Promise<Record<string, any>>} The acknowledgement, `input_received`. Whoever does not care may leave it.
    */
-  sendInput(content, { newline, raw, id = newId() } = {}) {
-    const sent = new Promise((resolve, reject) => {
-      if (this.readyState >= JelmoreSocket.CLOSING) throw new JelmoreError('The connection is closed.');
-      if (this.#pending.has(id)) throw new JelmoreError('Input of this id is under way already.');
-      if (this.#pending.size >= MOST_QUEUED) throw new JelmoreError('Too much input is waiting to be acknowledged.');
-      if (new TextEncoder().encode(content).length > INPUT_BYTES) {
-        throw new JelmoreError(`Input must be at most ${INPUT_BYTES} bytes of UTF-8.`, { errorCode: 'VALIDATION_FAILED' });
-      }
-      const message = { type: 'input', content, newline, raw, id };
-      this.#pending.set(id, { message, resolve, reject });
-      if (this.readyState === JelmoreSocket.OPEN) this.#socket?.send(JSON.stringify(message));
-    });
-    sent.catch(() => {}); // left alone it is no unhandled rejection
-    return sent;
-  }
+  sendInput(content, options = {}) { return this.request({ type: 'input', content, ...options }); }
 
-  /** Ask for a `pong`. */
-  ping() { this.send({ type: 'ping' }); }
+  /** Ask whether the service is there. */
+  ping() { return this.request({ type: 'ping' }); }
 
-  /** Ask for a `status_response`. */
-  getStatus() { this.send({ type: 'get_status' }); }
+  /** Ask for the session's status and how much it has printed. */
+  getStatus() { return this.request({ type: 'get_status' }); }
 
   /**
-   * Choose the events to be sent.
+   * Choose the events to be sent, and from behind which entry.
    * @param {string[]} events
    * @param {number} [after]
    */
   subscribe(events, after) {
     this.#events = events;
     if (after !== undefined) this.#resumption.lastId = after;
-    if (this.readyState === JelmoreSocket.OPEN) this.send({ type: 'subscribe', events, after });
+    return this.request({ type: 'subscribe', events, after });
   }
 
   /**
    * @param {number} rows
    * @param {number} cols
    */
-  resize(rows, cols) { this.send({ type: 'resize', rows, cols }); }
-
-  /** @param {string} name */
-  signal(name) { this.send({ type: 'signal', signal: name }); }
-
-  /** Do what ^C does. */
-  interrupt() { this.send({ type: 'interrupt' }); }
+  resize(rows, cols) { return this.request({ type: 'resize', rows, cols }); }
 
   /** End the input. */
-  eof() { this.send({ type: 'eof' }); }
+  eof() { return this.request({ type: 'eof' }); }
 
   /** @param {string} [reason] */
-  terminate(reason) { this.send({ type: 'terminate', reason }); }
+  terminate(reason) { return this.request({ type: 'terminate', reason }); }
+
+  /** @param {string} name */
+  signal(name) { return this.request({ type: 'signal', signal: name }, { repeatable: false }); }
+
+  /** Do what ^C does. */
+  interrupt() { return this.request({ type: 'interrupt' }, { repeatable: false }); }
 
   /**
-   * Send any message; while there is no connection it is kept. Only input (`sendInput`) is sent again when a connection breaks.
-   * @param {object | string} message
+   * Send a message and wait for its answer: as soon as there is a connection, and again if that breaks before the answer comes.
+   * @param {Record<string, any>} message
+   * @param {{repeatable?: boolean}} [options] What is not repeatable is sent once, at once, or not at all.
+   * @returns {Promise<Record<string, any>>} The answer. Whoever does not care may leave it, also where it is an error.
    */
-  send(message) {
-    const said = typeof message === 'string' ? message : JSON.stringify(message);
-    if (this.readyState >= JelmoreSocket.CLOSING) throw new JelmoreError('The connection is closed.');
-    if (this.readyState === JelmoreSocket.OPEN) this.#socket?.send(said);
-    else if (this.#queued.length < MOST_QUEUED) this.#queued.push(said);
-    else throw new JelmoreError('Too many messages are waiting for a connection.');
+  request(message, { repeatable = true } = {}) {
+    const answered = new Promise((resolve, reject) => {
+      const { id = newId() } = message;
+      const said = JSON.stringify({ ...message, id });
+      if (this.readyState >= JelmoreSocket.CLOSING) throw new JelmoreError('The connection is closed.');
+      if (!repeatable && this.readyState !== JelmoreSocket.OPEN) throw new JelmoreError('There is no connection just now.');
+      if (this.#pending.has(id)) throw new JelmoreError('A message of this id is under way already.');
+      if (this.#pending.size >= MOST_PENDING) throw new JelmoreError('Too many messages wait for their answers.');
+      if (new TextEncoder().encode(said).length > MESSAGE_BYTES) {
+        throw new JelmoreError(`A message has at most ${MESSAGE_BYTES} bytes.`, { errorCode: 'BODY_TOO_LARGE' });
+      }
+      this.#pending.set(id, { said, sent: !repeatable, repeatable, resolve, reject });
+      if (repeatable) this.#pump(); else this.#socket?.send(said);
+    });
+    answered.catch(() => {}); // left alone it is no unhandled rejection
+    return answered;
+  }
+
+  /**
+   * Send any message, as WebSocket does: now or never.
+   * @param {string} said
+   */
+  send(said) {
+    if (this.readyState !== JelmoreSocket.OPEN) throw new DOMException('There is no connection just now.', 'InvalidStateError');
+    this.#socket?.send(said);
   }
 
   /** End it. */
@@ -811,8 +819,7 @@ export class JelmoreSocket extends EventTarget {
           fault = error;
         }
         if (signal.aborted || this.#resumption.over) break;
-        this.readyState = JelmoreSocket.CONNECTING;
-        this.#state.closed();
+        this.#broke();
         await sleep(this.#resumption.pause(fault), signal);
       }
       this.#over(1000);
@@ -829,6 +836,7 @@ export class JelmoreSocket extends EventTarget {
   #connect(url) {
     return new Promise((resolve, reject) => {
       const { signal } = this.#controller;
+      if (signal.aborted) { resolve(); return; }
       const socket = new WebSocket(url, ['jelmore.v1']);
       const end = () => socket.close(1000);
       const late = () => { done(new JelmoreError('The service did not answer in time.')); socket.close(); };
@@ -850,8 +858,10 @@ export class JelmoreSocket extends EventTarget {
         try { this.#take(data); } catch (error) { done(error); socket.close(); }
         if (this.#resumption.over) socket.close(1000);
       };
-      socket.onclose = ({ code, reason }) => done(closing(code, reason));
-      if (signal.aborted) end();
+      socket.onclose = ({ code, reason }) => {
+        this.#resumption.over ||= code === 1000;
+        done(closing(code, reason));
+      };
     });
   }
 
@@ -861,9 +871,32 @@ export class JelmoreSocket extends EventTarget {
     this.#resumption.opened();
     this.readyState = JelmoreSocket.OPEN;
     this.#state.opened();
-    for (const { message } of this.#pending.values()) socket.send(JSON.stringify(message));
-    for (const message of this.#queued.splice(0)) socket.send(message);
+    this.#pump();
     say(this, new Event('open'));
+  }
+
+  #broke() {
+    this.readyState = JelmoreSocket.CONNECTING;
+    this.#state.closed();
+    for (const [id, pending] of this.#pending) {
+      pending.sent = false;
+      if (!pending.repeatable) {
+        this.#pending.delete(id);
+        pending.reject(new JelmoreError('The connection broke: nobody knows whether it was done.'));
+      }
+    }
+  }
+
+  /** Send what waits, in its order, but no more at once than the service takes from one connection. */
+  #pump() {
+    if (this.readyState !== JelmoreSocket.OPEN) return;
+    let underWay = 0;
+    for (const pending of this.#pending.values()) {
+      if (underWay >= AT_ONCE) return;
+      underWay += 1;
+      if (!pending.sent) this.#socket?.send(pending.said);
+      pending.sent = true;
+    }
   }
 
   /** @param {string} data */
@@ -878,13 +911,13 @@ export class JelmoreSocket extends EventTarget {
   }
 
   /** @param {Record<string, any>} members */
-  #settle(members) {
-    const { event, id } = members;
-    const pending = typeof id === 'string' ? this.#pending.get(id) : undefined;
-    if (!pending || (event !== 'input_received' && event !== 'error')) return;
+  #settle({ seq, id, ...answer }) {
+    const pending = seq === undefined && typeof id === 'string' ? this.#pending.get(id) : undefined;
+    if (!pending) return;
     this.#pending.delete(id);
-    if (event === 'input_received') pending.resolve(members);
-    else pending.reject(new JelmoreError(members.detail, { errorCode: members.error_code }));
+    if (answer.event === 'error') pending.reject(new JelmoreError(answer.detail, { errorCode: answer.error_code }));
+    else pending.resolve({ id, ...answer });
+    this.#pump();
   }
 
   /**
@@ -895,7 +928,7 @@ export class JelmoreSocket extends EventTarget {
     if (this.readyState === JelmoreSocket.CLOSED) return;
     this.readyState = JelmoreSocket.CLOSED;
     this.#state.closed();
-    const unknown = error ?? new JelmoreError('The connection was closed before this was acknowledged.');
+    const unknown = error ?? new JelmoreError('The connection was closed before this was answered.');
     for (const { reject } of this.#pending.values()) reject(unknown);
     this.#pending.clear();
     if (error) {

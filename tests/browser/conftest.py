@@ -73,14 +73,14 @@ class Page:
 
     def run(self, body: str, *args: object) -> Any:
         """Run an async function's body in the page and return what it returns. It has `jelmore`, the module, and `args`."""
-        answer = self.driver.execute_async_script(IN_THE_PAGE % body, *args)  # type: ignore[no-untyped-call]
+        answer = self.driver.execute_async_script(IN_THE_PAGE % body, *args)
         assert "error" not in answer, answer["error"]
         return answer.get("value")
 
     def urls(self) -> list[str]:
         """Every URL the page has asked for."""
         script = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
-        return list(self.driver.execute_script(script))  # type: ignore[no-untyped-call]
+        return list(self.driver.execute_script(script))
 
 
 @pytest.fixture(scope="session")
