@@ -164,6 +164,27 @@ def test_reads_and_ends_survive_lost_replies(service: Service, proxy: Proxy) -> 
     assert proxy.replies_lost == 2
 
 
+def test_a_session_whose_reply_is_lost_is_created_once(service: Service, proxy: Proxy) -> None:
+    client = BlockingJelmoreClient(proxy.url, ADA, limits=QUICK)
+    proxy.lose_reply_to(b"POST /api")
+    session_id = client.create_session("true", "creates once")["session_id"]
+
+    assert proxy.replies_lost == 1
+    assert [session["session_id"] for session in client.list_sessions(user_id="creates once")] == [session_id]
+
+
+def test_input_over_cut_connections_arrives_once_and_in_order(service: Service, proxy: Proxy) -> None:
+    session_id = service.ada.create("cat")
+    client = BlockingJelmoreClient(proxy.url, ADA, limits=PATIENT)
+    with cut_at_random(proxy, 0.05, 0.3) as cuts:
+        for number in range(1, 101):
+            client.send_input(session_id, f"line {number}")
+    client.eof(session_id)
+
+    assert b"".join(client.stream_bytes(session_id)) == lines(100)
+    assert len(cuts) > 5
+
+
 def test_a_signal_whose_reply_is_lost_is_not_sent_twice(service: Service, proxy: Proxy) -> None:
     session_id = service.ada.create("trap 'echo heard' USR1; echo ready; while :; do sleep 0.1; done")
     client = BlockingJelmoreClient(proxy.url, ADA, limits=QUICK)
