@@ -52,16 +52,14 @@ def worker_grows(service: Service, capsys: pytest.CaptureFixture[str]) -> Iterat
 
 @pytest.fixture
 def calm(
-    service: Service, elsewhere: Service, capsys: pytest.CaptureFixture[str]
+    service: Service, staffed: Service, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """Return a function that asks a neighbour for as long as something goes on, and compares.
 
     Compared is with before, and with what another installation's worker, which has nothing to do, takes at the same time:
     what the machine is slow with is not the worker's fault.
     """
-    elsewhere.worker("one")
-    elsewhere.wait_ready()
-    with neighbour(service.ada) as other, neighbour(elsewhere.ada) as stranger:
+    with neighbour(service.ada) as other, neighbour(staffed.ada) as stranger:
         other.median(10)
         before = other.median(ASKED)
 

@@ -159,12 +159,12 @@ def test_a_session_that_postgres_says_is_held_by_a_worker_that_knows_nothing_of_
 
 @pytest.mark.case(23)
 def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and_none_without_a_process(
-    elsewhere: Service, tmp_path: Path
+    staffed: Service, tmp_path: Path
 ) -> None:
-    ada = elsewhere.ada
-    elsewhere.worker("one")
-    elsewhere.worker("two")
-    elsewhere.wait_ready()
+    ada = staffed.ada
+    staffed.worker("one")
+    staffed.worker("two")
+    staffed.wait_ready()
     paths = {name: tmp_path / name for name in ("log", "pids")}
     paths["pids"].touch()
     session_id = ada.create(ONE_AT_A_TIME.format(**paths))
@@ -173,10 +173,10 @@ def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and
     eventually(lambda: ada.output(session_id) == b"ran as %d\n" % first)
 
     # What a fail-over without the last seconds looks like: the claim and all that followed never happened.
-    forget(elsewhere, session_id)
-    eventually(lambda: not is_alive(first), elsewhere.seconds("LEASE_SECONDS") + 1)
-    again = elsewhere.seconds("RESEND_AFTER_SECONDS") + 2 * elsewhere.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
-    eventually(lambda: len(paths["pids"].read_text().split()) == 2, again + elsewhere.takeover_seconds)
+    forget(staffed, session_id)
+    eventually(lambda: not is_alive(first), staffed.seconds("LEASE_SECONDS") + 1)
+    again = staffed.seconds("RESEND_AFTER_SECONDS") + 2 * staffed.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
+    eventually(lambda: len(paths["pids"].read_text().split()) == 2, again + staffed.takeover_seconds)
     second = int(paths["pids"].read_text().split()[1])
     eventually(lambda: runs(ada.get(session_id)))
 
@@ -189,7 +189,7 @@ def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and
     end = ada.events(session_id)[-1].data
     assert (how(end), end["output_bytes"]) == (("terminated", "requested"), len(printed))
     assert ada.output(session_id) == printed
-    assert elsewhere.leftovers() == []
+    assert staffed.leftovers() == []
 
 
 def forget(service: Service, session_id: str) -> None:
