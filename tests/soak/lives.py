@@ -115,8 +115,9 @@ class Reader:
             if event.event == "stream_error":
                 raise OSError(event.data["error_code"])
             return
-        first = event.data["from"] if event.event == "gap" else event.id
-        if first != seen.last_id + 1:
+        # A gap may begin before what this reader has seen: it saw entries that were lost.
+        first = min(event.data["from"], seen.last_id + 1) if event.event == "gap" else event.id
+        if event.id <= seen.last_id or first > seen.last_id + 1:
             seen.faults.append(f"entry {event.id} ({event.event}) after {seen.last_id}")
         seen.last_id = event.id
         if event.event == "output":
