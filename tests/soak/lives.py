@@ -257,7 +257,8 @@ class Life(threading.Thread):
         asked = story.plan in ("lines", "crash", "timeout")
         give_up = time.monotonic() + LONGEST_SECONDS
         while not reader.is_over and time.monotonic() < give_up and not self._world.deadline.is_set():
-            asked = asked or self._ask_to_end(story, session_id)
+            if not asked and (reader.seen.content or story.plan == "delete"):  # a terminal may not be set up before
+                asked = self._ask_to_end(story, session_id)
             time.sleep(AGAIN_SECONDS)
         if not reader.is_over:
             story.deleted = True
