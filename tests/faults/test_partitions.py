@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
-from tests.checks import eventually, how, is_alive, marked, runs
+from tests.checks import eventually, holds_for, how, is_alive, marked, runs
 from tests.client import Reader
 from tests.programs.shell import ANSWERS, endless, is_numbered_lines
 from tests.proxy import Proxy, proxied
@@ -190,6 +190,43 @@ def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and
     assert (how(end), end["output_bytes"]) == (("terminated", "requested"), len(printed))
     assert ada.output(session_id) == printed
     assert staffed.leftovers() == []
+
+
+@pytest.mark.case(23)
+def test_what_a_holder_stores_after_the_database_forgot_its_claim_is_not_taken_for_its_successors(
+    elsewhere: Service,
+) -> None:
+    ada = elsewhere.ada
+    for name in ("one", "two"):
+        elsewhere.worker(name, SEGMENT_INTERVAL_SECONDS="0.1")  # it stores before it renews its lease
+    elsewhere.wait_ready()
+    session_id = ada.create("trap 'exit 0' TERM; echo ran as $$; while :; do date +%N; sleep 0.05; done 2>/dev/null")
+    first = eventually(lambda: ran_as(ada.output(session_id)))
+
+    forget(elsewhere, session_id)
+    eventually(lambda: not is_alive(first), elsewhere.seconds("LEASE_SECONDS") + 1)
+    again = elsewhere.seconds("RESEND_AFTER_SECONDS") + 2 * elsewhere.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
+    second = eventually(lambda: running_as(ada.get(session_id), first), again + elsewhere.takeover_seconds)
+    holds_for(lambda: runs(ada.get(session_id)), elsewhere.seconds("LEASE_SECONDS"), every=0.2)
+    assert is_alive(second)
+    assert ada.delete(session_id, "?wait=25").status == 200
+
+    end = Reader(ada, session_id).finish()  # what is read is what the end says was printed
+    assert how(end) == ("terminated", "requested")
+    assert b"ran as %d\n" % second in ada.output(session_id)
+    assert elsewhere.leftovers() == []
+
+
+def ran_as(printed: bytes) -> int:
+    """Return the pid in the first line, or 0."""
+    line = printed.partition(b"\n")
+    return int(line[0].removeprefix(b"ran as ")) if line[1] else 0
+
+
+def running_as(shown: dict[str, Any], other_than: int) -> int:
+    """Return the pid of a running session's process, or 0."""
+    pid = int(shown["claude_process_id"] or 0)
+    return pid if runs(shown) and pid != other_than else 0
 
 
 def forget(service: Service, session_id: str) -> None:
