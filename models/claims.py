@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, text
 
 from core.errors import Fenced
 from models import inputs, outbox, sessions
@@ -156,9 +156,9 @@ def show(tx: Transaction, told: Sequence[Shown], origin: Origin, *, at: datetime
 
 
 def standing(tx: Transaction, session_id: UUID) -> tuple[str | None, int]:
-    """Return (claim, fence) of a session: who may write for it now."""
-    row = tx.execute(select(Session.claim, Session.fence).where(Session.id == session_id)).one()
-    return row.claim, row.fence
+    """Return (claim, fence) of a session, its row locked: who may write for it now."""
+    session = sessions.locked(tx, session_id)
+    return session.claim, session.fence
 
 
 def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *, at: datetime) -> None:

@@ -197,19 +197,26 @@ class Writer:
         with self._database.transaction() as tx:
             taken = segments.store(tx, [stretch for _, stretch in offered])
             claims.save_progress(tx, [_progress(*pair) for pair in offered if pair[0].session_id in taken])
-            ours = {stretch.session_id for _, stretch in offered if self._stored_before(tx, stretch, taken)}
+            ours = {stretch.session_id for _, stretch in offered if self._settle(tx, stretch, taken)}
         for journal, stretch in offered:
             if journal.session_id in taken or journal.session_id in ours:
                 self._note_stored(journal, stretch)
             else:
                 self._on_fenced(journal.session_id)
 
-    def _stored_before(self, tx: Transaction, stretch: Stretch, taken: set[UUID]) -> bool:
-        """Whether a stretch that was in the way is this very one: its commit's reply was lost."""
+    def _settle(self, tx: Transaction, stretch: Stretch, taken: set[UUID]) -> bool:
+        """Whether a stretch that found another in its way is stored all the same.
+
+        It may be this very one, whose commit's reply was lost. Or it was stored under a claim that a database forgot when
+        it lost its last commits: it is nobody's, and gives way.
+        """
         journal = self._journals.get(stretch.session_id)
-        if journal is None or stretch.session_id in taken:
+        if journal is None or stretch.session_id in taken or not self._is_ours(tx, journal):
             return False
-        return self._is_ours(tx, journal) and segments.is_stored(tx, stretch)
+        if not segments.is_stored(tx, stretch):
+            log.error("a segment stood there that nobody holds; it is replaced", session_id=str(stretch.session_id))
+            segments.replace(tx, stretch)
+        return True
 
     def _is_ours(self, tx: Transaction, journal: Journal) -> bool:
         """Whether PostgreSQL still says that a session is ours by the claim it was begun with.
