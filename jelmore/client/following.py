@@ -56,6 +56,7 @@ class Following:
     _advanced: bool = False
     _failures: int = 0
     _parser: Parser = field(default_factory=Parser)
+    _headers: Mapping[str, str] = field(default_factory=dict)
 
     def call(self) -> Call[None]:
         """Return the request that opens the stream, or opens it again."""
@@ -78,14 +79,14 @@ class Following:
             return
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "text/event-stream":
             raise UnreadableAnswer("What answers is no stream of events.")
-        self._parser = Parser()
+        self._parser, self._headers = Parser(), headers
         self._opened_at = self.clock()
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events these bytes complete; `connected` once, however often it was opened."""
         for event in self._parser.feed(chunk):
             if event.event == "stream_error":
-                raise ServiceFailed(503, event.data, {})
+                raise ServiceFailed(503, event.data, self._headers)
             if event.event == "connected":
                 if self._opened_once:
                     continue

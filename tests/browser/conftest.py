@@ -35,6 +35,7 @@ SCRIPT_SECONDS: Final = 60
 PAGE: Final = b"<!doctype html><meta charset=utf-8><title>page</title>"
 # As strict as a page can be that runs the module and lets it speak to the service.
 POLICY: Final = b"default-src 'none'; script-src 'self'; connect-src 'self'"
+POLICY_FOR_STRANGERS: Final = POLICY.replace(b"connect-src 'self'", b"connect-src *")
 HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
 ANSWER: Final = HEAD + b"Content-Security-Policy: %b\r\nContent-Length: %d\r\n\r\n%b"
 
@@ -51,9 +52,11 @@ class Front(Proxy):
 
     def _connect(self, near: socket.socket) -> None:
         # Browsers open connections they may never use: this thread then waits for its end.
-        if near.recv(64, socket.MSG_PEEK).startswith(b"GET /page"):
+        begin = near.recv(64, socket.MSG_PEEK)
+        if begin.startswith(b"GET /page"):
             near.recv(65536)
-            near.sendall(ANSWER % (POLICY, len(PAGE), PAGE))
+            policy = POLICY_FOR_STRANGERS if begin.startswith(b"GET /page/of/strangers") else POLICY
+            near.sendall(ANSWER % (policy, len(PAGE), PAGE))
             near.close()
         else:
             super()._connect(near)

@@ -297,3 +297,24 @@ def test_refusals_are_errors_that_say_all(service: Service, page: Page) -> None:
         [True, 422, "VALIDATION_FAILED", True, 1],
         [True, 403, "INSUFFICIENT_PERMISSIONS", True, 0],
     ]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_page_of_another_origin_may_ask_as_well(service: Service, page: Page, front: Front, transport: str) -> None:
+    page.driver.get(f"{front.origin}/page/of/strangers")
+    script = """
+    const client = new jelmore.JelmoreClient(args[0], args[1], { limits: args[2] });
+    const session = await client.createSession('echo from elsewhere');
+    let output = '';
+    for await (const event of client.stream(session.session_id, { transport: args[3] })) output += event.data.content ?? '';
+    const refused = await client.getSession('nothing').catch((error) => error);
+    return [output, refused.status, Boolean(refused.requestId), (await client.terminate(session.session_id)).message];
+    """
+    there = f"http://127.0.0.1:{service.port}"
+
+    assert page.run(script, there, ADA, QUICK, transport) == [
+        "from elsewhere\n",
+        404,
+        True,
+        "Session terminated successfully",
+    ]

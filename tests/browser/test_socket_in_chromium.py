@@ -67,7 +67,8 @@ def test_a_conversation(service: Service, page: Page) -> None:
     const wrong = await socket.request({ type: 'no such type' }).catch((error) => error.errorCode);
     const long = await socket.sendInput('x'.repeat(70000)).catch((error) => error.errorCode);
     await socket.eof();
-    return [receipt.event, receipt.input_seq, status.event, status.output_size, pong.event, subscribed.events, wrong, long, await closed];
+    return [receipt.event, receipt.input_seq, status.event, status.output_size, pong.event, subscribed.events,
+      wrong, long, await closed];
     """
     said = page.run(OPEN + talk, ADA, QUICK, session_id)
 
