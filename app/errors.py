@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import werkzeug.exceptions as http
-from flask import jsonify
+from flask import g, jsonify
 
 from app.times import iso
 from app.web import current_web
@@ -83,7 +83,8 @@ def install(app: Flask) -> None:
 
 
 def shape(error: JelmoreError) -> dict[str, Any]:
-    """Return the body of an error."""
+    """Return the body of an error; the audit's rows name it by its code."""
+    g.error_code = error.code
     body: dict[str, Any] = {
         "detail": error.detail,
         "error_code": error.code,

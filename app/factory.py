@@ -9,9 +9,9 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import access, errors, headers, health, request_id
+from app import access, commands, errors, headers, health, origin, request_id
 from app.api import blueprint
-from app.converters import SessionIdConverter
+from app.converters import IdConverter
 from app.web import EXTENSION, open_web
 from core import logs
 from core.settings import load_settings
@@ -47,13 +47,15 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    app.url_map.converters["session_id"] = SessionIdConverter
+    app.url_map.converters["session_id"] = app.url_map.converters["key_id"] = IdConverter
     if hops := world.settings.trusted_proxy_hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     request_id.install(app)
     access.install(app)
     headers.install(app)
     errors.install(app)
+    origin.install(app)
+    commands.install(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(blueprint, url_prefix=f"{world.settings.api_prefix}/v1")
     return app
