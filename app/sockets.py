@@ -82,9 +82,10 @@ class Socket:
             raise Gone
         self._out.put(frames)
 
-    def wait_room(self) -> None:
-        """Wait until the other side has taken almost all there is. Raises Gone."""
-        self._out.wait_room()
+    def wait_room(self, beyond: int = 0) -> None:
+        """Wait until the other side has taken almost all there is, if that is more than so much. Raises Gone."""
+        if self._out.size > beyond:
+            self._out.wait_room()
 
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye behind all that waits. Only the first one counts."""
@@ -112,6 +113,7 @@ class Socket:
                 message = self._taken(event)
                 if message is not None and self.closed is None:
                     yield message
+                    self._heard_at = self._now()  # meanwhile nobody listened
             gevent.sleep(0)  # who sends without a pause delays nobody but himself
 
     def finish(self) -> None:
@@ -192,8 +194,9 @@ class Socket:
             self._out.put_if_room(bytes(self._wire.send(event.response())))
         if not isinstance(event, TextMessage | BytesMessage) or self.closed is not None:
             return None
-        self._parts.append(event.data)
-        self._size += len(event.data.encode() if isinstance(event.data, str) else event.data)
+        part = event.data if isinstance(event, TextMessage) else bytes(event.data)
+        self._parts.append(part)
+        self._size += len(part.encode() if isinstance(part, str) else part)
         if self._size > MESSAGE_BYTES:
             self.close(TOO_LARGE, f"a message has at most {MESSAGE_BYTES} bytes")
             return None

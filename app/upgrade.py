@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from flask import Response, g, request
 from flask_sock import Sock
+from simple_websocket import ConnectionError as NotShaken
 
+from app.origins import refuse_other_origins
 from app.sockets import FAILED, Socket
 from app.web import current_web
 from core import metrics
@@ -101,6 +103,7 @@ class _Door:
             @functools.wraps(self._view)
             def guarded(**arguments: Any) -> Response:
                 _check_handshake()
+                refuse_other_origins()
                 g.opening = opening = self._view(**arguments)
                 try:
                     return _shaken(shake, arguments)
@@ -135,7 +138,7 @@ def _check_handshake() -> None:
         raise HandshakeFaulty("The header Sec-WebSocket-Key must be 16 bytes as base64.")
     if (names := offered()) and SUBPROTOCOL not in names:
         raise HandshakeFaulty(f"Of the subprotocols one must be {SUBPROTOCOL}.")
-    if request.content_length or "Transfer-Encoding" in headers:
+    if request.method != "GET" or request.content_length or "Transfer-Encoding" in headers:
         raise HandshakeFaulty("The request that opens a WebSocket has no body.")
 
 
@@ -147,7 +150,7 @@ def _shaken(shake: Callable[..., Response], arguments: dict[str, Any]) -> Respon
     environ["HTTP_HOST"] = "localhost"  # a Host may be anything; simple-websocket wants a name
     try:
         response = shake(**arguments)
-    except OSError as fault:  # simple-websocket's ConnectionError is none of these: what it refuses was refused above
+    except (OSError, NotShaken) as fault:  # the client is gone
         log.info("a WebSocket could not be opened", error=str(fault))
         response = Handled()
     response.status_code = 101
