@@ -6,6 +6,7 @@ One procedure for signal, resize, eof, interrupt and extend; what differs betwee
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from app import request_id
@@ -38,30 +39,53 @@ NOT_YET: Final = "Accepted, not carried out yet"
 NOBODY_KNOWS: Final = "Its worker was lost: nobody knows whether it was carried out"
 
 
-def ask(
-    session_id: UUID, new: NewInput, prepare: Callable[[Session, datetime], None] | None = None
-) -> tuple[dict[str, Any], int]:
-    """Return body and status: 200 once it is done, 202 if it is not after a while. Raises what says why it cannot be.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. `prepare` looks at the locked session before, refuses, or changes its row."""
 
-    `prepare` looks at the locked session before, refuses, or changes its row.
-    """
+    new: NewInput
+    prepare: Callable[[Session, datetime], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What stands in the mailbox now."""
+
+    session_id: UUID
+    kind: Kind
+    row: Accepted
+
+
+def ask(session_id: UUID, question: Question) -> tuple[dict[str, Any], int]:
+    """Return body and status: 200 once it is done, 202 if it is not after a while. Raises what says why it cannot be."""
+    return outcome(accept(session_id, question))
+
+
+def accept(session_id: UUID, question: Question) -> Asked:
+    """Write it into the mailbox, where it has its place from then on."""
+    new = question.new
     web = current_web()
     at = web.clock.at()
     with web.database.transaction() as tx:
         session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
-        if prepare is not None:
-            prepare(session, at)
+        if question.prepare is not None:
+            question.prepare(session, at)
         row = inputs.accept(tx, session, new, origin(), at=at)
         detail = {"input_id": str(row.input_id), **(new.detail or {})}
         note(tx, f"session.{new.kind}", session_id, at=at, detail=detail)
     web.doorbell.ring(row.bell, request_id=request_id.current())
-    state, reason = _wait(session_id, row)
-    message, status = _said(new.kind, state, reason)
+    return Asked(session_id, new.kind, row)
+
+
+def outcome(asked: Asked) -> tuple[dict[str, Any], int]:
+    """Wait until it is carried out, or for a while, and return what to answer."""
+    state, reason = _wait(asked.session_id, asked.row)
+    message, status = _said(asked.kind, state, reason)
     body = {
         "message": message,
-        "session_id": str(session_id),
-        "input_id": str(row.input_id),
-        "input_seq": row.input_seq,
+        "session_id": str(asked.session_id),
+        "input_id": str(asked.row.input_id),
+        "input_seq": asked.row.input_seq,
         "state": state,
     }
     return body, status

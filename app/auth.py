@@ -22,6 +22,7 @@ R = TypeVar("R")
 
 NOT_IN_A_URL: Final = frozenset({"key", "api_key", "token", "access_token", "authorization"})
 TICKET: Final = "ticket"
+OFFERED: Final = "bearer."
 
 
 def refuse_keys_in_query() -> None:
@@ -74,6 +75,20 @@ def requires_or_ticket(permission: Permission) -> Callable[[Callable[P, R]], Cal
     return decorate
 
 
+def requires_key_or_ticket(view: Callable[P, R]) -> Callable[P, R]:
+    """Let any key or ticket into a session's WebSocket, which looks at each message itself what they are good for."""
+
+    @functools.wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if TICKET in request.args and not _bearer():
+            g.caller = authenticate_ticket(cast("UUID", kwargs["session_id"]))
+        else:
+            _enter(_authenticate())
+        return view(*args, **kwargs)
+
+    return guarded
+
+
 def _enter(caller: Caller) -> None:
     """Note who asks: from here on the request is theirs."""
     g.caller = caller
@@ -124,6 +139,14 @@ def _authenticate() -> Caller:
 
 
 def _bearer() -> bytes:
-    """Return the key in the Authorization header; empty if there is none. WSGI hands over its bytes as Latin-1."""
+    """Return the key that is presented; empty if there is none. WSGI hands over its bytes as Latin-1."""
     scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
-    return key.strip().encode("latin-1", errors="replace") if scheme.lower() == "bearer" else b""
+    if scheme.lower() != "bearer":
+        key = _offered() if request.url_rule is not None and request.url_rule.websocket else ""
+    return key.strip().encode("latin-1", errors="replace")
+
+
+def _offered() -> str:
+    """Return the key among the subprotocols that a WebSocket's client offers: browsers can send nothing else."""
+    names = map(str.strip, request.headers.get("Sec-WebSocket-Protocol", "").split(","))
+    return next((name.removeprefix(OFFERED) for name in names if name.startswith(OFFERED)), "")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import werkzeug.exceptions as http
 from flask import g, jsonify
+from werkzeug.routing import WebsocketMismatch
 
 from app.times import iso
 from app.web import current_web
@@ -30,6 +31,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.MalformedBody: 400,
         errors.InvalidPosition: 400,
         errors.KeyInQuery: 400,
+        errors.HandshakeFaulty: 400,
         errors.LengthRequired: 411,
         errors.BodyTooLarge: 413,
         errors.UnsupportedMediaType: 415,
@@ -42,6 +44,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.InvalidApiKey: 401,
         errors.TicketInvalid: 401,
         errors.InsufficientPermissions: 403,
+        errors.OriginNotAllowed: 403,
         errors.NotFound: 404,
         errors.SessionNotFound: 404,
         errors.MethodNotAllowed: 405,
@@ -67,6 +70,7 @@ OURS: Final[Mapping[type[http.HTTPException], type[JelmoreError]]] = MappingProx
         http.LengthRequired: errors.LengthRequired,
         http.RequestEntityTooLarge: errors.BodyTooLarge,
         http.UnsupportedMediaType: errors.UnsupportedMediaType,
+        WebsocketMismatch: errors.HandshakeFaulty,
         # ClientDisconnected above all: the body broke off.
         http.BadRequest: errors.MalformedBody,
     }

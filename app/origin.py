@@ -53,6 +53,11 @@ def note(tx: Transaction, action: str, target: UUID, *, at: datetime, detail: di
     audit.record(tx, _deed(action, "ok", str(target), at, detail))
 
 
+def note_refused(action: str, target: UUID, code: str) -> None:
+    """Note a change that was refused, or that failed, within a request that goes on: a WebSocket's."""
+    current_web().trail.add(_deed(action, code, str(target), current_web().clock.at(), None))
+
+
 def action_of(method: str, rule: str) -> str:
     """Return what a route does, as its audit rows say it: POST …/sessions/<id>/input is session.input."""
     noun, *rest = rule.partition("/v1/")[2].split("/")

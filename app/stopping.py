@@ -9,6 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from app import request_id
+from app.auth import current_caller
+from app.origin import note, origin
 from models import inputs, sessions
 from models.endings import Ending
 from models.inputs import Kind, NewInput
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from models.tables import Session
     from streams.entries import Entry
 
+USER_TERMINATED: Final = "User terminated"
 LOOKS: Final = (0.02, 0.03, 0.05, 0.1)
 """Seconds between looks at the row; the last one repeats."""
 
@@ -45,19 +49,43 @@ class Stopping:
         return self.session.status in FINAL
 
 
-def ask(tx: Transaction, session_id: UUID, detail: str, origin: Origin, *, at: datetime) -> Stopping:
+def ask(tx: Transaction, session_id: UUID, detail: str, by: Origin, *, at: datetime) -> Stopping:
     """Ask for a session's end. One that has ended stays as it is; asking again rings again, and nothing more."""
     session = sessions.locked(tx, session_id)
     bell = inputs.bell_of(tx, session)
     if session.status in FINAL:
         return Stopping(session, bell)
-    first = sessions.ask_to_stop(tx, session, Reason.REQUESTED, detail, origin, at=at)
+    first = sessions.ask_to_stop(tx, session, Reason.REQUESTED, detail, by, at=at)
     if session.worker is None:
         ending = Ending(Reason.REQUESTED, detail)
-        return Stopping(session, bell, closing.close(tx, session, ending, closing.standing(tx, session), origin, at=at))
+        return Stopping(session, bell, closing.close(tx, session, ending, closing.standing(tx, session), by, at=at))
     if first:
-        inputs.append(tx, session, NewInput(Kind.STOP, detail={"reason": detail}), origin, at=at)
+        inputs.append(tx, session, NewInput(Kind.STOP, detail={"reason": detail}), by, at=at)
     return Stopping(session, bell)
+
+
+def request(web: Web, session_id: UUID, detail: str) -> Session:
+    """Ask for the end of a session that the caller sees, tell who has to know, and return it as it is then."""
+    at = web.clock.at()
+    with web.database.transaction() as tx:
+        sessions.visible(tx, session_id, current_caller().sees)
+        asked = ask(tx, session_id, detail, origin(), at=at)
+        note(tx, "session.terminate", session_id, at=at, detail={"reason": detail})
+    if asked.final_entries:
+        web.doorbell.end(asked.session, asked.final_entries)
+    if not asked.over:
+        web.doorbell.ring(asked.bell, request_id=request_id.current())
+    return asked.session
+
+
+def told(session: Session) -> dict[str, str | None]:
+    """Return what the one who asked for the end is told."""
+    message = "Session terminated successfully" if session.ended_at else "Session termination requested"
+    return {
+        "message": message,
+        "session_id": str(session.id),
+        "reason": session.reason_detail or session.reason or session.stop_reason,
+    }
 
 
 def wait_for_end(web: Web, session_id: UUID, seconds: float) -> Session:

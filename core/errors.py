@@ -73,6 +73,12 @@ class KeyInQuery(RequestFaulty):
     code = "KEY_IN_QUERY"
 
 
+class HandshakeFaulty(RequestFaulty):
+    """A WebSocket is opened here, or nowhere but on its own path."""
+
+    code = "INVALID_HANDSHAKE"
+
+
 class DirectoryNotAllowed(RequestFaulty):
     """The directory is not inside one of the session roots."""
 
@@ -122,6 +128,12 @@ class InsufficientPermissions(JelmoreError):
     """This key may not do that."""
 
     code = "INSUFFICIENT_PERMISSIONS"
+
+
+class OriginNotAllowed(JelmoreError):
+    """Pages of that origin may not ask here."""
+
+    code = "ORIGIN_NOT_ALLOWED"
 
 
 # What is asked for.

@@ -29,6 +29,9 @@ REQUEST_SECONDS = Histogram(
     "jelmore_http_request_seconds", "From the request's head to the answer's", ("route", "method"), buckets=SHORT
 )
 FOLLOWERS = Gauge("jelmore_stream_followers", "Open streams", ("transport",), multiprocess_mode="livesum")
+WEBSOCKETS_CLOSED = Counter(
+    "jelmore_websockets_closed_total", "WebSockets closed: our code, `client` or `lost`", ("code",)
+)
 GAPS = Counter("jelmore_stream_gaps_total", "Gaps told to readers: history lost to retention")
 HOLES = Counter("jelmore_relay_holes_total", "Holes of a ring filled from the log: doorbells lost, or without payload")
 RATE_LIMITED = Counter("jelmore_rate_limited_total", "Requests refused by a rate limit", ("rule",))

@@ -179,6 +179,8 @@ class Settings(BaseModel):
     heartbeat_seconds: Seconds = 15.0
     ring_bytes: Bytes = MIB  # of one followed session
     follower_timeout_seconds: Seconds = 60.0  # a follower that takes no byte for so long is closed
+    websocket_ping_seconds: Seconds = 20.0  # who says nothing for three times as long is closed
+    websocket_messages_per_second: Count = 100  # of one WebSocket; ten times as many at once
 
     # Retention.
     retention_output_seconds: Seconds = 30 * 86400

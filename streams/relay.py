@@ -5,13 +5,13 @@ Messages only say "look", though most bring the entries with them: pub/sub loses
 filled from the log, once a session, and once a second the hub asks Redis and PostgreSQL about all followed sessions. A
 follower behind the ring reads the log by itself, at most a few at a time, until it has caught up.
 
-Runs under gevent. Followers are generators here; sockets of their own come with another kind of follower on the same channel.
+Runs under gevent. Followers are generators here, which yield frames encoded for everybody; how those are sent is theirs who ask.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 import gevent
@@ -24,10 +24,11 @@ from core.errors import DatabaseUnavailable
 from core.vital import spawn_vital
 from streams import sse
 from streams.entries import Entry, EntryKind, unpack_all
+from streams.followers import Follower
 from streams.ring import Channel, Frame, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from uuid import UUID
 
     from streams.doorbells import Doorbells
@@ -80,11 +81,24 @@ class Hub:
 
     def follow(self, session_id: UUID, wish: Wish) -> Iterator[bytes]:
         """Yield the session's events from a position on, until after its end. Closing the generator ends the following."""
-        channel = self._join(session_id)
+        ended = False
+        with closing(self.frames(session_id, Follower(wish), "sse")) as looks:
+            for frames in looks:
+                yield b"".join(frame.sse for frame in frames) or sse.HEARTBEAT
+                ended = bool(frames) and frames[-1].kind is EntryKind.TERMINATED
+        if not ended:
+            yield sse.GOODBYE
+
+    def frames(self, session_id: UUID, follower: Follower, transport: str) -> Generator[list[Frame], None, None]:
+        """Yield what a follower wants, until after the session's end, or until this process leaves.
+
+        Nothing at all (an empty list): nothing has come for a while, or the follower is called.
+        """
+        channel = self._join(session_id, transport)
         try:
-            yield from self._frames(channel, wish)
+            yield from self._looks(channel, follower)
         finally:
-            self._part(channel)
+            self._part(channel, transport)
 
     @contextmanager
     def listen(self, session_id: UUID) -> Iterator[Channel]:
@@ -100,7 +114,7 @@ class Hub:
         """Whether this process leaves: whoever waits is to come again, elsewhere."""
         return self._leaving
 
-    def _join(self, session_id: UUID, transport: str = "sse") -> Channel:
+    def _join(self, session_id: UUID, transport: str) -> Channel:
         channel = self._channels.get(session_id)
         if channel is None:
             channel = self._channels[session_id] = Channel(session_id, self._limits.ring_bytes)
@@ -122,7 +136,7 @@ class Hub:
             self._fill(channel)
         channel.wake()
 
-    def _part(self, channel: Channel, transport: str = "sse") -> None:
+    def _part(self, channel: Channel, transport: str) -> None:
         channel.followers -= 1
         self.streams -= 1
         metrics.FOLLOWERS.labels(transport).dec()
@@ -134,30 +148,34 @@ class Hub:
             del self._channels[channel.session_id]
             self._doorbells.unsubscribe(channel.session_id)
 
-    def _frames(self, channel: Channel, wish: Wish) -> Iterator[bytes]:
-        cursor, unread_since = wish.after, None
+    def _looks(self, channel: Channel, follower: Follower) -> Iterator[list[Frame]]:
+        unread_since: float | None = None
         while not self._leaving:
-            news = channel.news  # before looking: what comes in between wakes us
+            if follower.is_called:
+                yield []
+            news, wish = channel.news, follower.wish  # before looking: what comes in between wakes us
             try:
-                frames = self._next(channel, cursor, wish)
-                unread_since = None
+                frames = self._next(channel, follower.cursor, wish)
             except DatabaseUnavailable:
                 unread_since = unread_since or time.monotonic()
                 if time.monotonic() - unread_since > PATIENCE_SECONDS:
                     raise
-                frames = []
-                yield sse.HEARTBEAT
+                yield []
                 gevent.sleep(self._limits.look_interval_seconds)
-            if frames:
-                cursor = frames[-1].seq
-                metrics.GAPS.inc(sum(frame.kind is EntryKind.GAP for frame in frames))
-                if chunk := b"".join(frame.sse for frame in frames if wish.takes(frame.kind)):
-                    yield chunk
-                if frames[-1].kind is EntryKind.TERMINATED:
-                    return
-            elif unread_since is None and not news.wait(self._limits.heartbeat_seconds):
-                yield sse.HEARTBEAT
-        yield sse.GOODBYE
+                continue
+            unread_since = None
+            if follower.is_called:  # meanwhile: what was read is not wanted any more
+                continue
+            if not frames:
+                if not follower.wait(news, self._limits.heartbeat_seconds):
+                    yield []
+                continue
+            follower.cursor = frames[-1].seq
+            metrics.GAPS.inc(sum(frame.kind is EntryKind.GAP for frame in frames))
+            if wanted := [frame for frame in frames if wish.takes(frame.kind)]:
+                yield wanted
+            if frames[-1].kind is EntryKind.TERMINATED:
+                return
 
     def _next(self, channel: Channel, cursor: int, wish: Wish) -> list[Frame]:
         """Return what follows a cursor: from the ring, or, behind it or where the ring has not what is wanted, the log."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from gevent.event import Event
 
-from streams import sse
+from streams import frames, sse
 from streams.entries import Entry, EntryKind
 
 if TYPE_CHECKING:
@@ -22,13 +22,21 @@ CHUNK_BYTES: Final = 256 * 1024
 """Most bytes handed to a follower's socket at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """An entry encoded for everybody."""
 
     seq: int
     kind: EntryKind
     sse: bytes
+    _text: bytes | None = None
+
+    @property
+    def text(self) -> bytes:
+        """Return the entry as a WebSocket message, made when the first follower over one needs it."""
+        if self._text is None:
+            self._text = frames.entry(self.seq, self.kind, self.sse)
+        return self._text
 
     @classmethod
     def of(cls, entry: Entry) -> Frame:

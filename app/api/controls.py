@@ -9,7 +9,7 @@ from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
 from app.api.root import blueprint
 from app.api.schemas import ExtendRequest, NoMembers, SignalRequest, TerminalSize
-from app.asking import ask
+from app.asking import Question, ask
 from app.auth import requires
 from app.bodies import read_body, read_optional_body
 from app.keyring import Permission
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 @requires(Permission.WRITE)
 def send_signal(session_id: UUID) -> ResponseReturnValue:
     """Send a signal: to the foreground of a terminal, else to the program and what it runs."""
-    name = read_body(SignalRequest).signal
-    return ask(
-        session_id,
-        NewInput(Kind.SIGNAL, detail={"number": int(signal.Signals[f"SIG{name}"]), "name": name}),
-        _need_process,
-    )
+    return ask(session_id, signalling(read_body(SignalRequest).signal))
 
 
 @blueprint.post("/sessions/<session_id:session_id>/interrupt")
@@ -42,7 +37,7 @@ def send_signal(session_id: UUID) -> ResponseReturnValue:
 def interrupt(session_id: UUID) -> ResponseReturnValue:
     """Do what ^C does, at once."""
     read_optional_body(NoMembers)
-    return ask(session_id, NewInput(Kind.INTERRUPT, detail={}), _need_process)
+    return ask(session_id, interrupting())
 
 
 @blueprint.post("/sessions/<session_id:session_id>/eof")
@@ -50,21 +45,15 @@ def interrupt(session_id: UUID) -> ResponseReturnValue:
 def end_input(session_id: UUID) -> ResponseReturnValue:
     """End the input behind what was sent before. Asked again, it has ended already: 200."""
     read_optional_body(NoMembers)
-    return ask(session_id, NewInput(Kind.EOF))
+    return ask(session_id, ending_input())
 
 
 @blueprint.post("/sessions/<session_id:session_id>/resize")
 @requires(Permission.WRITE)
 def resize(session_id: UUID) -> ResponseReturnValue:
     """Set the size of a session's terminal, in its place among the input."""
-    size = read_body(TerminalSize).model_dump()
-
-    def note_size(session: Session, _: datetime) -> None:
-        if session.terminal is None:
-            raise NoTerminal
-        session.terminal = size
-
-    return ask(session_id, NewInput(Kind.RESIZE, detail=size), note_size)
+    wanted = read_body(TerminalSize)
+    return ask(session_id, resizing(wanted.rows, wanted.cols))
 
 
 @blueprint.post("/sessions/<session_id:session_id>/extend")
@@ -81,8 +70,37 @@ def extend(session_id: UUID) -> ResponseReturnValue:
         else:
             expires_at = session.expires_at = at + timedelta(seconds=seconds)
 
-    body, status = ask(session_id, NewInput(Kind.EXTEND, detail={"seconds": seconds}), note_limit)
+    question = Question(NewInput(Kind.EXTEND, detail={"seconds": seconds}), note_limit)
+    body, status = ask(session_id, question)
     return {**body, "expires_at": None if expires_at is None else iso(expires_at)}, status
+
+
+def signalling(name: str) -> Question:
+    """Ask for a signal, by its name without SIG."""
+    detail = {"number": int(signal.Signals[f"SIG{name}"]), "name": name}
+    return Question(NewInput(Kind.SIGNAL, detail=detail), _need_process)
+
+
+def interrupting() -> Question:
+    """Ask for what ^C does."""
+    return Question(NewInput(Kind.INTERRUPT, detail={}), _need_process)
+
+
+def ending_input() -> Question:
+    """Ask for the end of the input."""
+    return Question(NewInput(Kind.EOF))
+
+
+def resizing(rows: int, cols: int) -> Question:
+    """Ask for another size of the terminal."""
+    size = {"rows": rows, "cols": cols}
+
+    def note_size(session: Session, _: datetime) -> None:
+        if session.terminal is None:
+            raise NoTerminal
+        session.terminal = size
+
+    return Question(NewInput(Kind.RESIZE, detail=size), note_size)
 
 
 def _need_process(session: Session, _: datetime) -> None:

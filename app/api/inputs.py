@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
 from flask import jsonify
@@ -35,8 +35,12 @@ class Page(Query):
 @requires(Permission.WRITE)
 def send_input(session_id: UUID) -> ResponseReturnValue:
     """Accept input: numbered and durable before the answer."""
+    return accept_input(session_id, read_body(InputRequest))
+
+
+def accept_input(session_id: UUID, wanted: InputRequest) -> dict[str, Any]:
+    """Write input into a session's mailbox, ring, and return what the one who sent it is told."""
     web = current_web()
-    wanted = read_body(InputRequest)
     at = web.clock.at()
     with web.database.transaction() as tx:
         session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)

@@ -15,7 +15,7 @@ from app.api.schemas import Name, SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.keyring import Permission
-from app.origin import note, origin
+from app.origin import note
 from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import UnknownProgram
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from models.database import Transaction
     from models.tables import Session
 
-USER_TERMINATED = "User terminated"
-
 
 class Listing(Query):
     """GET /sessions."""
@@ -47,7 +45,7 @@ class Listing(Query):
 class Termination(Query):
     """DELETE /sessions/{id}. `wait`: seconds."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=1000)] = USER_TERMINATED
+    reason: Annotated[str, Field(min_length=1, max_length=1000)] = stopping.USER_TERMINATED
     wait: Annotated[float, Field(ge=0, le=25, allow_inf_nan=False)] = 10.0
 
 
@@ -92,32 +90,15 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
     """Ask for a session's end, and wait for it as long as the client wants to."""
     web = current_web()
     wanted = read_query(Termination)
-    at = web.clock.at()
-    with web.database.transaction() as tx:
-        sessions.visible(tx, session_id, current_caller().sees)
-        asked = stopping.ask(tx, session_id, wanted.reason, origin(), at=at)
-        note(tx, "session.terminate", session_id, at=at, detail={"reason": wanted.reason})
-    if asked.final_entries:
-        web.doorbell.end(asked.session, asked.final_entries)
-    if asked.over:
-        return _terminated(asked.session), 200
-    web.doorbell.ring(asked.bell, request_id=request_id.current())
-    session = stopping.wait_for_end(web, session_id, wanted.wait)
-    return _terminated(session), 200 if session.ended_at else 202
+    session = stopping.request(web, session_id, wanted.reason)
+    if session.ended_at is None:
+        session = stopping.wait_for_end(web, session_id, wanted.wait)
+    return stopping.told(session), 200 if session.ended_at else 202
 
 
 def _shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
     places = backlog.places(tx, found)
     return [SessionView.of(session, places.get(session.id)).as_json() for session in found]
-
-
-def _terminated(session: Session) -> dict[str, str | None]:
-    message = "Session terminated successfully" if session.ended_at else "Session termination requested"
-    return {
-        "message": message,
-        "session_id": str(session.id),
-        "reason": session.reason_detail or session.reason or session.stop_reason,
-    }
 
 
 def _spec(wanted: SessionRequest, settings: Settings) -> NewSession:

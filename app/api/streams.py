@@ -26,7 +26,7 @@ from streams.entries import EntryKind, timestamp_ms
 from streams.ring import Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from flask.typing import ResponseReturnValue
 
@@ -55,8 +55,13 @@ class Filter(Query):
     @property
     def kinds(self) -> frozenset[EntryKind] | None:
         """Return the kinds of entries wanted; None: all. Names stand between commas; an unknown one matches nothing."""
-        names = {name.strip() for names in self.events for name in names.split(",")}
-        return frozenset(kind for kind in EntryKind if kind in names) if self.events else None
+        return kinds_named(name for names in self.events for name in names.split(",")) if self.events else None
+
+
+def kinds_named(names: Iterable[str]) -> frozenset[EntryKind]:
+    """Return the kinds of entries of these names."""
+    wanted = {name.strip() for name in names}
+    return frozenset(kind for kind in EntryKind if kind in wanted)
 
 
 @blueprint.get("/sessions/<session_id:session_id>/stream")

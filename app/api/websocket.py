@@ -1,0 +1,89 @@
+"""Following and driving a session over a WebSocket: whether, and from where. What is then said is `app.conversation`'s."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
+
+from flask import request
+
+from app.api.answers import Answers
+from app.api.root import blueprint
+from app.api.streams import Filter
+from app.auth import current_caller, requires_key_or_ticket
+from app.conversation import Conversation, Parties
+from app.keyring import Permission
+from app.origin import note
+from app.positions import start_of
+from app.queries import read_query
+from app.sockets import NORMAL, Bounds
+from app.upgrade import Opening, websocket
+from app.web import current_web
+from core.errors import InsufficientPermissions
+from models import sessions
+from streams.followers import TurningFollower
+from streams.ring import Wish
+
+if TYPE_CHECKING:
+    from app.keyring import Caller
+    from app.sockets import Socket
+    from app.web import Web
+    from core.settings import Settings
+    from models.tables import Session
+
+PINGS_MISSED: Final = 3
+BURST_SECONDS: Final = 10
+"""Pasting is no attack: so many seconds' worth of messages may come at once."""
+
+
+@websocket(blueprint, "/sessions/<session_id:session_id>/ws")
+@requires_key_or_ticket
+def open_websocket(session_id: UUID) -> Opening:
+    """Open a WebSocket for keys that may read or write; which of the two is looked at for each message."""
+    web, caller = current_web(), current_caller()
+    if not (caller.may(Permission.READ) or caller.may(Permission.WRITE)):
+        raise InsufficientPermissions
+    wanted = read_query(Filter)
+    with web.database.transaction() as tx:
+        session = sessions.visible(tx, session_id, caller.sees)
+    wish = _wish(web, caller, session, wanted)
+    with ExitStack() as place:
+        web.streams.take(session_id)
+        place.callback(web.streams.leave, session_id)
+        with web.database.transaction() as tx:
+            note(tx, "session.ws", session_id, at=web.clock.at())
+        leave = place.pop_all().close
+    return Opening(partial(_serve, web, session, wish), leave, _bounds(web.settings))
+
+
+def _wish(web: Web, caller: Caller, session: Session, wanted: Filter) -> Wish | None:
+    """Return where the log is to be followed from; None if nothing follows there."""
+    if not caller.may(Permission.READ):  # who only writes is told of the end by the close alone
+        return None if session.ended_at else Wish(session.last_seq, kinds=frozenset())
+    start = start_of(web.log, session, request.headers, request.args)
+    if start is None:
+        return None
+    return Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
+
+
+def _bounds(settings: Settings) -> Bounds:
+    ping, rate = settings.websocket_ping_seconds, settings.websocket_messages_per_second
+    return Bounds(ping, PINGS_MISSED * ping, settings.follower_timeout_seconds, rate, rate * BURST_SECONDS)
+
+
+def _serve(web: Web, session: Session, wish: Wish | None, socket: Socket) -> None:
+    caller = current_caller()
+    reads = caller.may(Permission.READ)
+    watched = web.key_watch.enter(caller, socket.cut)
+    try:
+        follower = TurningFollower(wish or Wish())
+        answers = Answers(web, session.id, socket, follower)
+        if reads:
+            answers.introduce(session)
+        if wish is None:
+            socket.close(NORMAL)
+        Conversation(web.hub, session.id, Parties(socket, watched, follower, answers, shows=reads)).hold()
+    finally:
+        web.key_watch.leave(watched)
