@@ -126,7 +126,7 @@ class Socket:
         if self._wire.state is not ConnectionState.CLOSED:
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_WR)
-            while self._ready(self._farewell() - self._now()) and self._received():
+            while self._ready(self._farewell() - self._now()) and self._received() != b"":
                 gevent.sleep(0)  # thrown away: closing with bytes unread takes back what was sent last
         self._out.stop()
 
@@ -152,8 +152,8 @@ class Socket:
                 left = 1.0 if self._out.size else self._farewell() - now
             if left <= 0 and self.closed is not None:
                 return b""
-            if self._ready(left):
-                return self._received()
+            if self._ready(left) and (data := self._received()) is not None:
+                return data
 
     def _ready(self, seconds: float) -> bool:
         try:
@@ -162,9 +162,12 @@ class Socket:
             return False
         return True
 
-    def _received(self) -> bytes:
+    def _received(self) -> bytes | None:
+        """Return what has come; None if nothing has after all, as happens: the loop may have heard of former news."""
         try:
             data: bytes = self._connection.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
         except OSError:
             return b""
         self._heard_at = self._now()

@@ -96,7 +96,7 @@ def talking(api: Api, session_id: UUID | str, query: str = "", **options: Any) -
     try:
         yield Talk(connection)
     finally:
-        connection.shutdown()
+        connection.shutdown()  # type: ignore[no-untyped-call]
 
 
 def refused(api: Api, session_id: UUID | str, query: str = "", **options: Any) -> tuple[int, dict[str, Any]]:
@@ -137,6 +137,14 @@ class Raw:
             self._buffer += self._more()
         self.head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         self.status = int(self.head.split(b" ")[1])
+
+    def body(self) -> bytes:
+        """Return the body of an answer that is no upgrade."""
+        headers = dict(line.split(b": ", 1) for line in self.head.split(b"\r\n")[1:])
+        size = int(next(value for name, value in headers.items() if name.lower() == b"content-length"))
+        while len(self._buffer) < size:
+            self._buffer += self._more()
+        return self._buffer[:size]
 
     def _more(self) -> bytes:
         return self.connection.recv(65536)
