@@ -132,9 +132,17 @@ def last(tx: Transaction, session_id: UUID) -> tuple[int, int]:
 
 def replace(tx: Transaction, stretch: Stretch) -> None:
     """Store a stretch in the place of whatever stands there and behind it. Only for the holder, with the row locked."""
-    mine = (Segment.session_id == stretch.session_id) & (Segment.first_seq >= stretch.first_seq)
-    tx.execute(delete(Segment).where(mine).execution_options(synchronize_session=False))
+    drop_behind(tx, stretch.session_id, stretch.first_seq - 1)
     store(tx, [stretch])
+
+
+def drop_behind(tx: Transaction, session_id: UUID, seq: int) -> None:
+    """Drop what is stored behind an entry. Only for the holder, with the row locked.
+
+    It is the holder's own, and stored again, or was stored under a claim that a database forgot with its last commits.
+    """
+    behind = (Segment.session_id == session_id) & (Segment.first_seq > seq)
+    tx.execute(delete(Segment).where(behind).execution_options(synchronize_session=False))
 
 
 def is_stored(tx: Transaction, stretch: Stretch) -> bool:

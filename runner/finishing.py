@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from core import metrics
-from models import claims, inputs
+from core.errors import Fenced
+from models import claims, inputs, segments
 from models.endings import Ending
 from models.lifecycle import FINAL
 from streams import closing
@@ -37,8 +38,11 @@ def write_end(
     session = claims.held(tx, live.id, live.identity.fence)
     if session.status in FINAL:
         return []
-    inputs.report(tx, reports)
     journal = live.journal
+    if session.claim != journal.claim:
+        raise Fenced  # the fence alone may be given out again, by a database that lost its last commits
+    inputs.report(tx, reports)
+    segments.drop_behind(tx, live.id, journal.stored_seq)
     tail = Tail(journal.seq, journal.offset, journal.sha256, journal.unstored())
     ending = Ending(how.reason, how.detail, how.error, how.exit.code, how.exit.signal)
     return closing.close(tx, session, ending, tail, live.identity.origin, at=at)

@@ -13,9 +13,9 @@ import gevent
 import structlog
 
 from core import metrics
-from core.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable, Fenced
 from core.vital import spawn_vital
-from models import claims, workers
+from models import claims, segments, workers
 from models.endings import Ending
 from models.events import Origin
 from models.lifecycle import FINAL, Reason
@@ -104,8 +104,11 @@ class Lease:
     def _end_lost_claim(self, holding: Holding) -> None:
         """PostgreSQL says we hold a session we know nothing of: its claim's reply was lost, nothing was spawned."""
         log.error("claim was lost", session_id=str(holding.session_id))
-        with self._host.world.database.transaction() as tx:
-            self._write_lost_claim(tx, holding)
+        try:
+            with self._host.world.database.transaction() as tx:
+                self._write_lost_claim(tx, holding)
+        except Fenced:
+            log.warning("somebody else settled a lost claim", session_id=str(holding.session_id))
 
     def _write_lost_claim(self, tx: Transaction, holding: Holding) -> None:
         session = claims.held(tx, holding.session_id, holding.fence)
@@ -114,4 +117,5 @@ class Lease:
         ending = Ending(Reason.CLAIM_LOST, error="the claim's confirmation was lost; no process was started")
         at = self._host.clock.at()
         tail = closing.standing(tx, session)
+        segments.drop_behind(tx, session.id, tail.last_seq)
         closing.close(tx, session, ending, tail, Origin(f"worker:{self._host.world.name}"), at=at)

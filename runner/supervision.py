@@ -12,6 +12,8 @@ pipe (a descriptor passed to a stranger) gets `drain_seconds`, no more.
 
 Platforms tell every process of a machine to leave, in any order: a program that dies of a SIGTERM nobody here sent may be the
 first sign of the worker's own end. That is waited for, LINGER_SECONDS: what it is called depends on it.
+
+Longer than other modules: one state machine, with every way through it in one place.
 """
 
 from __future__ import annotations

@@ -172,9 +172,8 @@ class Service:
 
     def dismiss(self, *names: str) -> None:
         """End these workers and forget them; without names all but `one`."""
-        for name in names or [name for name in self.workers if name != "one"]:
-            if (worker := self.workers.pop(name, None)) is not None:
-                worker.stop()
+        gone = [self.workers.pop(name) for name in names or set(self.workers) - {"one"} if name in self.workers]
+        _end(gone)
 
     def start_flower(self) -> int:
         """Start Flower; return its port."""
@@ -191,12 +190,7 @@ class Service:
 
     def stop(self) -> None:
         """End everything but the servers."""
-        for member in self.members():
-            if member.alive:
-                os.killpg(member.pid, signal.SIGCONT)
-                member.signal(signal.SIGTERM)
-        for member in self.members():
-            member.stop()
+        _end(self.members())
 
     # Looking inside.
 
@@ -229,6 +223,16 @@ class Service:
             if b"keeper.py" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
         raise AssertionError("no keeper")
+
+
+def _end(members: Sequence[Member]) -> None:
+    """Ask all of them to leave, then wait for each."""
+    for member in members:
+        if member.alive:
+            os.killpg(member.pid, signal.SIGCONT)
+            member.signal(signal.SIGTERM)
+    for member in members:
+        member.stop()
 
 
 def _answers(url: str) -> bool:

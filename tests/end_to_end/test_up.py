@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 COMMAND = (sys.executable, "-m", "jelmore", "up")
-READY_SECONDS = 40
+READY_SECONDS = 90
 DEAF = "trap '' TERM; while :; do echo x; sleep 0.2; done"
 
 
