@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 
 from flask import g, request
 
+from app import limits
 from app.web import current_web
 from core.errors import ApiKeyRequired, InsufficientPermissions, InvalidApiKey, KeyInQuery
 
@@ -34,6 +35,7 @@ def requires(permission: Permission) -> Callable[[Callable[P, R]], Callable[P, R
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             g.caller = _authenticate()
+            limits.admit(g.caller)
             if not g.caller.may(permission):
                 raise InsufficientPermissions
             return view(*args, **kwargs)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import werkzeug.exceptions as http
-from flask import jsonify
+from flask import g, jsonify
 
 from app.times import iso
 from app.web import current_web
@@ -77,13 +77,14 @@ INTERNAL: Final = "Internal server error"
 
 def install(app: Flask) -> None:
     """Answer every error in the one shape."""
-    app.register_error_handler(JelmoreError, _ours)
+    app.register_error_handler(JelmoreError, answer)
     app.register_error_handler(http.HTTPException, _theirs)
     app.register_error_handler(Exception, _unforeseen)
 
 
 def shape(error: JelmoreError) -> dict[str, Any]:
-    """Return the body of an error."""
+    """Return the body of an error; the audit's rows name it by its code."""
+    g.error_code = error.code
     body: dict[str, Any] = {
         "detail": error.detail,
         "error_code": error.code,
@@ -91,10 +92,24 @@ def shape(error: JelmoreError) -> dict[str, Any]:
     }
     if isinstance(error, errors.ValidationFailed):
         body["errors"] = error.errors
+    if isinstance(error, errors.RateLimited):
+        body |= _limits(error)
     return body
 
 
-def _ours(error: JelmoreError) -> Response:
+def _limits(error: errors.RateLimited) -> dict[str, Any]:
+    return {
+        "error": "Rate limit exceeded",
+        "message": error.detail,
+        "limit": error.limit,
+        "window_seconds": error.window_seconds,
+        "retry_after": error.retry_after_seconds,
+        "remaining": 0,
+    }
+
+
+def answer(error: JelmoreError) -> Response:
+    """Return the answer that tells an error."""
     status = STATUSES.get(type(error))
     if status is None:
         return _unforeseen(error)
@@ -113,7 +128,7 @@ def _theirs(error: http.HTTPException) -> Response:
     kind = next((ours for theirs, ours in OURS.items() if isinstance(error, theirs)), None)
     if kind is None:
         return _unforeseen(error)
-    response = _ours(kind())
+    response = answer(kind())
     if isinstance(error, http.MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import access, errors, headers, health, request_id
+from app import access, errors, headers, health, limits, request_id
 from app.api import blueprint
 from app.converters import SessionIdConverter
 from app.web import EXTENSION, open_web
@@ -54,6 +54,7 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     access.install(app)
     headers.install(app)
     errors.install(app)
+    limits.install(app)  # last: what it refuses when the answer is ready still goes through all of the above
     app.register_blueprint(health.blueprint)
     app.register_blueprint(blueprint, url_prefix=f"{world.settings.api_prefix}/v1")
     return app

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from core.api_keys import ApiKey
+    from core.rates import Rate
 
 
 class Permission(StrEnum):
@@ -30,6 +31,13 @@ class Caller:
     owner: str
     permissions: frozenset[str]
     max_sessions: int | None = None
+    rate_limits: Mapping[str, Rate | None] = field(default_factory=dict, hash=False)
+    """By rule, instead of the general ones. None: no limit."""
+
+    @property
+    def identity(self) -> str:
+        """Return what tells this key from all others: its requests are counted, and its idempotency keys kept, under it."""
+        return self.key_name
 
     def may(self, permission: Permission) -> bool:
         """Whether this key is good for that."""
@@ -50,7 +58,10 @@ class Keyring:
     """The keys of the environment, found by the sha256 of what is presented."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
-        self._callers = [(key.digest, Caller(key.name, key.owner, key.permissions, key.max_sessions)) for key in keys]
+        self._callers = [
+            (key.digest, Caller(key.name, key.owner, key.permissions, key.max_sessions, key.rate_limits))
+            for key in keys
+        ]
 
     def find(self, presented: bytes) -> Caller | None:
         """Return whose key this is. All keys are compared, each in constant time: the answer's time tells nothing."""

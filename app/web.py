@@ -9,6 +9,7 @@ from flask import current_app
 from redis import Redis
 
 from app.checks import Checks, Parts
+from app.counters import Counters
 from app.doorbell import Doorbell
 from app.keyring import Keyring
 from app.open_streams import OpenStreams
@@ -44,6 +45,7 @@ class Web:
     keyring: Keyring
     streams: OpenStreams
     searches: Searches
+    counters: Counters
     checks: Checks
     clock: Clock
 
@@ -63,6 +65,7 @@ def open_web(settings: Settings) -> Web:
         hub.open()
         watch_hub()
     streams, clock = OpenStreams(streams_cap(settings)), SystemClock()
+    counters = Counters(settings, clock)
     return Web(
         settings=settings,
         database=database,
@@ -73,7 +76,8 @@ def open_web(settings: Settings) -> Web:
         keyring=Keyring(settings.api_keys),
         streams=streams,
         searches=Searches(clock),
-        checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
+        counters=counters,
+        checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, counters, clock)),
         clock=clock,
     )
 

@@ -13,7 +13,7 @@ class JelmoreError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "INTERNAL_ERROR"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or type(self).__doc__ or self.code
@@ -198,6 +198,12 @@ class RateLimited(TooMany):
     """Too many requests."""
 
     code = "RATE_LIMITED"
+
+    def __init__(self, limit: int, window_seconds: int, retry_after_seconds: int) -> None:
+        super().__init__(f"Too many requests: {limit} per {window_seconds} seconds")
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooManySessions(TooMany):

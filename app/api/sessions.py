@@ -15,6 +15,7 @@ from app.api.schemas import Name, SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.keyring import Permission
+from app.limits import limited
 from app.origin import note, origin
 from app.queries import Query, read_query
 from app.web import current_web
@@ -53,6 +54,7 @@ class Termination(Query):
 
 @blueprint.post("/sessions")
 @requires(Permission.WRITE)
+@limited("session_creation")
 def create_session() -> ResponseReturnValue:
     """Open a session: the row first, then the message that asks a worker to run it."""
     web = current_web()

@@ -14,6 +14,7 @@ from app.api.root import blueprint
 from app.auth import current_caller, requires
 from app.errors import INTERNAL
 from app.keyring import Permission
+from app.limits import limited
 from app.positions import start_of
 from app.queries import Query, read_query
 from app.web import current_web
@@ -58,6 +59,7 @@ class Filter(Query):
 
 @blueprint.get("/sessions/<session_id:session_id>/stream")
 @requires(Permission.READ)
+@limited("streaming")
 def stream_session(session_id: UUID) -> ResponseReturnValue:
     """Follow a session until after its end. No database connection is held meanwhile."""
     web = current_web()
