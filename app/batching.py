@@ -6,7 +6,8 @@ that asks it has come: the answer is as fresh as if it had been asked alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+import time
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import gevent
 from gevent.event import AsyncResult
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
-AT_ONCE = 500
+AT_ONCE: Final = 500
 """Questions in one. More wait for the next: a single answer must not keep the loop busy for long."""
+PATIENCE: Final = 4
+"""However busy this process is, an answer that has come is not waited for longer than so many times as long."""
+A_LOOK_SECONDS: Final = 0.001
+
+
+class Silence(Exception):
+    """The server has not answered in time."""
 
 
 class Batching(Generic[Question, Answer]):
@@ -30,9 +38,10 @@ class Batching(Generic[Question, Answer]):
         self._answer_all = answer_all
         self._waiting: list[tuple[Question, AsyncResult[Answer]]] = []
         self._asking = False
+        self._sent_at = 0.0
 
     def ask(self, question: Question, seconds: float) -> Answer:
-        """Return the answer. Raises gevent.Timeout after so many seconds; the question then goes on without us."""
+        """Return the answer. Raises Silence if the server says nothing for so long; the question goes on without us."""
         if not is_patched():
             return self._answer_all([question])[0]
         result: AsyncResult[Answer] = AsyncResult()
@@ -40,8 +49,18 @@ class Batching(Generic[Question, Answer]):
         if not self._asking:
             self._asking = True
             gevent.spawn(self._ask)
-        answer: Answer = result.get(timeout=seconds)
+        self._wait(result, seconds)
+        answer: Answer = result.get(block=False)
         return answer
+
+    def _wait(self, result: AsyncResult[Answer], seconds: float) -> None:
+        """Wait for the server, not for ourselves: in a busy process the answer may have come long ago, unread."""
+        give_up = time.monotonic() + PATIENCE * seconds
+        while result.wait(timeout=seconds) is None and not result.ready():
+            gevent.sleep(A_LOOK_SECONDS)  # the loop reads what there is
+            now = time.monotonic()
+            if not result.ready() and (now - self._sent_at >= seconds or now >= give_up):
+                raise Silence
 
     def _ask(self) -> None:
         try:
@@ -52,6 +71,7 @@ class Batching(Generic[Question, Answer]):
             self._asking = False
 
     def _ask_for(self, batch: list[tuple[Question, AsyncResult[Answer]]]) -> None:
+        self._sent_at = time.monotonic()
         try:
             answers = self._answer_all([question for question, _ in batch])
         except Exception as fault:  # noqa: BLE001  (it is theirs who asked)

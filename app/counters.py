@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
-import gevent
 import structlog
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage, RedisStorage
 from redis.exceptions import NoScriptError, RedisError
 
-from app.batching import Batching
+from app.batching import Batching, Silence
 from core import metrics
 from streams import keys
 from streams.redis import connect
@@ -93,7 +92,7 @@ class Counters:
         self._trying = True
         try:
             counts = self._batches.ask(hits, WAIT_SECONDS)
-        except (RedisError, gevent.Timeout) as fault:
+        except (RedisError, Silence) as fault:
             self._fail(fault)
             return self._count_alone(hits)
         finally:
@@ -101,9 +100,9 @@ class Counters:
         self._failing = False
         return counts
 
-    def _fail(self, fault: BaseException) -> None:
+    def _fail(self, fault: Exception) -> None:
         if not self.alone:
-            log.warning("rate limits without Redis: each process counts for itself", error=str(fault))
+            log.warning("rate limits without Redis: each process counts for itself", error=str(fault) or "silent")
         metrics.REDIS_ERRORS.labels("limits").inc()
         self._failing = True
         self._alone_until = self._clock.now() + ALONE_SECONDS

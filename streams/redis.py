@@ -18,8 +18,8 @@ _OPTIONS: Final[Mapping[Purpose, dict[str, float]]] = {
     "commands": {"socket_timeout": 2.0, "socket_connect_timeout": 1.0},
     # Silence is normal here; the listener asks for a sign of life itself (streams/doorbells.py).
     "pubsub": {"socket_timeout": 5.0, "socket_connect_timeout": 1.0},
-    # Every request waits for it, and can do without.
-    "limits": {"socket_timeout": 0.25, "socket_connect_timeout": 0.25},
+    # Every request waits for it, for less than this, and can do without.
+    "limits": {"socket_timeout": 1.0, "socket_connect_timeout": 1.0},
 }
 _POOL_SIZE: Final = 64
 _POOL_WAIT_SECONDS: Final = 2.0
