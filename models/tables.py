@@ -277,6 +277,24 @@ class AuditRow(Base):
     )
 
 
+class KeptAnswer(Base):
+    """The answer to a request with an idempotency key, for a day: a repeat gets it again."""
+
+    __tablename__ = "kept_answers"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    """The API key's identity: another key's idempotency keys are others."""
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    """sha256 of what was asked for."""
+    status: Mapped[int]
+    body: Mapped[str]
+    headers: Mapped[dict[str, str]]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_kept_answers_created_at", "created_at"),)
+
+
 class HousekeepingRun(Base):
     """When each kind of housekeeping last ran: a gap says that the database, or housekeeping itself, was away."""
 

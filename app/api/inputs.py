@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
@@ -13,6 +14,7 @@ from app.api.root import blueprint
 from app.api.schemas import InputRequest, InputView
 from app.auth import current_caller, requires
 from app.bodies import read_body
+from app.idempotency import Effect, once
 from app.keyring import Permission
 from app.origin import note, origin
 from app.queries import Query, read_query
@@ -22,6 +24,9 @@ from models.inputs import Kind, NewInput
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
+
+    from app.web import Web
+    from models.database import Transaction
 
 
 class Page(Query):
@@ -35,22 +40,24 @@ class Page(Query):
 @requires(Permission.WRITE)
 def send_input(session_id: UUID) -> ResponseReturnValue:
     """Accept input: numbered and durable before the answer."""
-    web = current_web()
     wanted = read_body(InputRequest)
+    return once(f"POST sessions/{session_id}/input", wanted, partial(_accept, current_web(), session_id, wanted))
+
+
+def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction) -> Effect:
     at = web.clock.at()
-    with web.database.transaction() as tx:
-        session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
-        body = wanted.exact(terminal=session.terminal is not None)
-        row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
-        note(tx, "session.input", session_id, at=at, detail={"input_id": str(row.input_id)})
-    web.doorbell.ring(row.bell, request_id=request_id.current())
-    return {
+    session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
+    body = wanted.exact(terminal=session.terminal is not None)
+    row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
+    note(tx, "session.input", session_id, at=at, detail={"input_id": str(row.input_id)})
+    answer = {
         "message": "Input sent successfully",
         "session_id": str(session_id),
         "input_length": len(wanted.input.encode()),
         "input_id": str(row.input_id),
         "input_seq": row.input_seq,
     }
+    return Effect(answer, then=partial(web.doorbell.ring, row.bell, request_id=request_id.current()))
 
 
 @blueprint.get("/sessions/<session_id:session_id>/inputs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
@@ -14,6 +15,7 @@ from app.api.root import blueprint
 from app.api.schemas import Name, SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
+from app.idempotency import Effect, once
 from app.keyring import Permission
 from app.limits import limited
 from app.origin import note, origin
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from flask.typing import ResponseReturnValue
 
+    from app.web import Web
     from core.settings import Settings
     from models.database import Transaction
     from models.tables import Session
@@ -57,16 +60,8 @@ class Termination(Query):
 @limited("session_creation")
 def create_session() -> ResponseReturnValue:
     """Open a session: the row first, then the message that asks a worker to run it."""
-    web = current_web()
-    new = _spec(read_body(SessionRequest), web.settings)
-    at = web.clock.at()
-    with web.database.transaction() as tx:
-        session = sessions.open_session(tx, new, _caps(web.settings), at=at)
-        note(tx, "session.create", session.id, at=at, detail={"program": session.program})
-        shown = _shown(tx, [session])[0]
-    web.doorbell.start(session, request_id=request_id.current())
-    location = url_for("api.show_session", session_id=session.id)
-    return shown, 201, {"Location": location}
+    wanted = read_body(SessionRequest)
+    return once("POST sessions", wanted, partial(_open, current_web(), wanted))
 
 
 @blueprint.get("/sessions/<session_id:session_id>")
@@ -106,6 +101,15 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
     web.doorbell.ring(asked.bell, request_id=request_id.current())
     session = stopping.wait_for_end(web, session_id, wanted.wait)
     return _terminated(session), 200 if session.ended_at else 202
+
+
+def _open(web: Web, wanted: SessionRequest, tx: Transaction) -> Effect:
+    at = web.clock.at()
+    session = sessions.open_session(tx, _spec(wanted, web.settings), _caps(web.settings), at=at)
+    note(tx, "session.create", session.id, at=at, detail={"program": session.program})
+    location = url_for("api.show_session", session_id=session.id)
+    start = partial(web.doorbell.start, session, request_id=request_id.current())
+    return Effect(_shown(tx, [session])[0], 201, {"Location": location}, then=start)
 
 
 def _shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
