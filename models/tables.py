@@ -2,6 +2,8 @@
 
 `segments` and `events` are to be partitioned by time one day: their keys begin with a UUIDv7, which is ordered by time.
 Enumerations are text with a check, not PostgreSQL enums: a new status must not need an exclusive lock.
+
+Longer than other modules because it is one list: every table, with what its columns mean.
 """
 
 from __future__ import annotations
