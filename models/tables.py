@@ -144,6 +144,13 @@ class Session(Base):
         CheckConstraint(_one_of("status", tuple(Status)), name="status"),
         CheckConstraint(f"(status IN ('completed', 'terminated', 'failed')) = (ended_at IS NOT NULL)", name="ended"),  # noqa: F541
         Index("ix_sessions_owner_id", "owner", "id"),
+        Index("ix_sessions_user_id_id", "user_id", "id", postgresql_where=text("user_id IS NOT NULL")),
+        Index(
+            "ix_sessions_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+        ),
         # Every live session: counted for the caps, looked at by holders and housekeeping. Small whatever the history.
         Index("ix_sessions_live", "worker", "status", "owner", postgresql_where=LIVE_ONLY),
         Index(

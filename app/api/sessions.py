@@ -1,4 +1,4 @@
-"""Sessions: create, show, list, end."""
+"""Sessions: create, show, end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-from flask import jsonify, url_for
+from flask import url_for
 from pydantic import Field
 
 from app import directories, request_id, stopping
 from app.api.root import blueprint
-from app.api.schemas import Name, SessionRequest, SessionView
+from app.api.schemas import SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.idempotency import Effect, once
@@ -23,8 +23,7 @@ from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import UnknownProgram
 from models import backlog, sessions
-from models.lifecycle import Status  # noqa: TC001  (pydantic reads the annotations)
-from models.sessions import Caps, NewSession, SessionQuery
+from models.sessions import Caps, NewSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,15 +36,6 @@ if TYPE_CHECKING:
     from models.tables import Session
 
 USER_TERMINATED = "User terminated"
-
-
-class Listing(Query):
-    """GET /sessions."""
-
-    user_id: Name | None = None
-    status: tuple[Status, ...] = ()
-    program: Name | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class Termination(Query):
@@ -69,18 +59,7 @@ def create_session() -> ResponseReturnValue:
 def show_session(session_id: UUID) -> ResponseReturnValue:
     """Show one session."""
     with current_web().database.transaction() as tx:
-        return _shown(tx, [sessions.visible(tx, session_id, current_caller().sees)])[0]
-
-
-@blueprint.get("/sessions")
-@requires(Permission.READ)
-def list_sessions() -> ResponseReturnValue:
-    """List sessions, newest first."""
-    wanted = read_query(Listing)
-    query = SessionQuery(current_caller().sees, wanted.user_id, wanted.status, wanted.program, wanted.limit)
-    with current_web().database.transaction() as tx:
-        shown = _shown(tx, sessions.list_sessions(tx, query))
-    return jsonify(shown)
+        return shown(tx, [sessions.visible(tx, session_id, current_caller().sees)])[0]
 
 
 @blueprint.delete("/sessions/<session_id:session_id>")
@@ -109,10 +88,11 @@ def _open(web: Web, wanted: SessionRequest, tx: Transaction) -> Effect:
     note(tx, "session.create", session.id, at=at, detail={"program": session.program})
     location = url_for("api.show_session", session_id=session.id)
     start = partial(web.doorbell.start, session, request_id=request_id.current())
-    return Effect(_shown(tx, [session])[0], 201, {"Location": location}, then=start)
+    return Effect(shown(tx, [session])[0], 201, {"Location": location}, then=start)
 
 
-def _shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
+def shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
+    """Show rows, with the places of those that wait."""
     places = backlog.places(tx, found)
     return [SessionView.of(session, places.get(session.id)).as_json() for session in found]
 
