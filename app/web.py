@@ -15,6 +15,7 @@ from app.keyring import Keyring
 from app.open_streams import OpenStreams
 from app.process import is_patched
 from app.searches import Searches
+from app.sight import Sight
 from core.clock import SystemClock
 from core.vital import watch_hub
 from models.database import Database
@@ -38,6 +39,7 @@ class Web:
 
     settings: Settings
     database: Database
+    sight: Sight
     redis: Redis
     log: Log
     hub: Hub
@@ -52,6 +54,7 @@ class Web:
     def close(self) -> None:
         """Let go of every connection."""
         self.redis.close()
+        self.sight.close()
         self.database.close()
 
 
@@ -69,6 +72,7 @@ def open_web(settings: Settings) -> Web:
     return Web(
         settings=settings,
         database=database,
+        sight=Sight(database, settings),
         redis=client,
         log=log,
         hub=hub,

@@ -58,8 +58,12 @@ def create_session() -> ResponseReturnValue:
 @requires(Permission.READ)
 def show_session(session_id: UUID) -> ResponseReturnValue:
     """Show one session."""
-    with current_web().database.transaction() as tx:
-        return shown(tx, [sessions.visible(tx, session_id, current_caller().sees)])[0]
+    web, owner = current_web(), current_caller().sees
+    session = web.sight.visible(session_id, owner)
+    if not backlog.is_waiting(session):
+        return SessionView.of(session, None).as_json()
+    with web.database.transaction() as tx:  # its place among those that wait is to be counted
+        return shown(tx, [sessions.visible(tx, session_id, owner)])[0]
 
 
 @blueprint.delete("/sessions/<session_id:session_id>")
