@@ -42,6 +42,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.InvalidApiKey: 401,
         errors.TicketInvalid: 401,
         errors.InsufficientPermissions: 403,
+        errors.OriginNotAllowed: 403,
         errors.NotFound: 404,
         errors.SessionNotFound: 404,
         errors.MethodNotAllowed: 405,
@@ -54,6 +55,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.RateLimited: 429,
         errors.TooManySessions: 429,
         errors.TooManyStreams: 503,
+        errors.TooManyStreamsOfKey: 429,
         errors.DatabaseUnavailable: 503,
         errors.MetricsUnavailable: 503,
     }

@@ -9,9 +9,10 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import access, errors, headers, health, limits, request_id
+from app import access, cors, errors, headers, health, limits, request_id
 from app.api import blueprint
 from app.converters import SessionIdConverter
+from app.unread import Unread
 from app.web import EXTENSION, open_web
 from core import logs
 from core.settings import load_settings
@@ -50,9 +51,11 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     app.url_map.converters["session_id"] = SessionIdConverter
     if hops := world.settings.trusted_proxy_hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    app.wsgi_app = Unread(app.wsgi_app)  # type: ignore[method-assign]
     request_id.install(app)
     access.install(app)
     headers.install(app)
+    cors.install(app)
     errors.install(app)
     limits.install(app)  # last: what it refuses when the answer is ready still goes through all of the above
     app.register_blueprint(health.blueprint)

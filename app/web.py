@@ -67,7 +67,7 @@ def open_web(settings: Settings) -> Web:
     if is_patched():  # a plain process, a test's, has no loop: it follows nothing that is still live
         hub.open()
         watch_hub()
-    streams, clock = OpenStreams(streams_cap(settings)), SystemClock()
+    streams, clock = OpenStreams(streams_cap(settings), settings.max_streams_per_key), SystemClock()
     counters = Counters(settings, clock)
     return Web(
         settings=settings,

@@ -124,6 +124,10 @@ class InsufficientPermissions(JelmoreError):
     code = "INSUFFICIENT_PERMISSIONS"
 
 
+class OriginNotAllowed(InsufficientPermissions):
+    """Pages of this origin may not use this service."""
+
+
 # What is asked for.
 
 
@@ -216,6 +220,10 @@ class TooManyStreams(TooMany):
     """Too many streams are open."""
 
     code = "TOO_MANY_STREAMS"
+
+
+class TooManyStreamsOfKey(TooManyStreams):
+    """Too many streams are open with this key."""
 
 
 class DatabaseUnavailable(JelmoreError):

@@ -37,7 +37,7 @@ AWAY: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, SQLAlchemyErr
 
 
 def _row_type(members: list[str]) -> Any:
-    return namedtuple("Glance", members)  # type: ignore[misc]
+    return namedtuple("Glance", members)
 
 
 Glance: Final = _row_type([*COLUMNS])

@@ -72,15 +72,16 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
     if request.method == "HEAD":
         return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
     wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
-    web.streams.take(session_id)
+    key = current_caller().identity
+    web.streams.take(session_id, key)
     _limit_waiting(web)
     response = Response(_events(web, session_id, wish), headers=HEADERS)
-    response.call_on_close(partial(_left, web, session_id, web.clock.now()))
+    response.call_on_close(partial(_left, web, session_id, key, web.clock.now()))
     return response
 
 
-def _left(web: Web, session_id: UUID, since: float) -> None:
-    web.streams.leave(session_id)
+def _left(web: Web, session_id: UUID, key: str, since: float) -> None:
+    web.streams.leave(session_id, key)
     log.info("stream closed", session_id=str(session_id), seconds=round(web.clock.now() - since, 3))
 
 
