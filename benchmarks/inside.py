@@ -9,15 +9,16 @@ import sys
 import threading
 import time
 from array import array
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.client import Client, follow
 from benchmarks.measures import CONNECTIONS, create, wait_until
-from benchmarks.samples import Void, delays, quantiles, stamping
+from benchmarks.samples import HERE, Void, delays, quantiles, stamping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from benchmarks.arms import Arm
 
@@ -88,23 +89,38 @@ def keeper_alone(count: int) -> float:
 def hub_lag(arm: Arm, notes: Path, count: int) -> dict[str, float]:
     """Measure how late the worker's loop wakes a greenlet, quiet and while so many sessions are started; and a neighbour's lines.
 
-    Milliseconds. `notes` is what `watched` writes. The neighbour prints a hundred lines a second all the while.
+    Milliseconds. `notes` is what `watched` writes. The neighbour prints a hundred lines a second all the while, and a process that
+    only sleeps tells how late the machine itself is.
     """
-    neighbour = _Neighbour(arm)
-    begin = time.monotonic()
-    time.sleep(QUIET_SECONDS)
-    quiet = time.monotonic()
-    sessions = _begin(arm, count, SLEEP)
-    started = time.monotonic()
-    neighbour.join()
+    machine = notes.with_name("machine")
+    with _sleeping(machine):
+        neighbour = _Neighbour(arm)
+        begin = time.monotonic()
+        time.sleep(QUIET_SECONDS)
+        quiet = time.monotonic()
+        sessions = _begin(arm, count, SLEEP)
+        started = time.monotonic()
+        neighbour.join()
     _end(arm, sessions)
-    lags = _lags(notes)
     found: dict[str, float] = {}
     for name, first, last in (("quiet", begin, quiet), ("starting", quiet, started)):
-        loop = quantiles([lag for at, lag in lags if first <= at <= last])
-        lines = quantiles([delay for at, delay in neighbour.delays if first <= at <= last])
-        found |= {f"{name} p50": loop["p50"], f"{name} p99": loop["p99"], f"{name}, a line p99": lines["p99"]}
+        loop, bare, lines = (_within(pairs, first, last) for pairs in (_lags(notes), _lags(machine), neighbour.delays))
+        found |= {f"{name} p50": loop["p50"], f"{name} p99": loop["p99"]}
+        found |= {f"{name}, the machine p99": bare["p99"], f"{name}, a line p99": lines["p99"]}
     return found | {"starting × quiet p99": found["starting p99"] / found["quiet p99"]}
+
+
+@contextmanager
+def _sleeping(notes: Path) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, str(HERE / "sleeper.py"), str(notes)]) as sleeper:
+        try:
+            yield
+        finally:
+            sleeper.kill()
+
+
+def _within(pairs: list[tuple[float, float]], first: float, last: float) -> dict[str, float]:
+    return quantiles([milliseconds for at, milliseconds in pairs if first <= at <= last])
 
 
 class _Neighbour:

@@ -12,7 +12,6 @@ from models.tables import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
     from uuid import UUID
 
     from models.database import Transaction
@@ -48,9 +47,10 @@ def unclaimed(tx: Transaction, first_wait_seconds: float, *, limit: int = 100) -
     return [Waiting(row.id, row.priority, row.sends, row.overtaken) for row in rows]
 
 
-def note_sent(tx: Transaction, session_id: UUID, *, at: datetime) -> None:
+def note_sent(tx: Transaction, session_id: UUID) -> None:
     """Note that a start was sent again."""
-    tx.execute(update(Session).where(Session.id == session_id).values(sent_at=at, sends=Session.sends + 1))
+    sent = update(Session).where(Session.id == session_id)
+    tx.execute(sent.values(sent_at=func.clock_timestamp(), sends=Session.sends + 1))
 
 
 _PLACES = text("""

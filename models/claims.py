@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text
+from sqlalchemy import func, text
 
 from core.errors import Fenced
 from models import inputs, outbox, sessions
@@ -155,10 +155,10 @@ def show(tx: Transaction, told: Sequence[Shown], origin: Origin, *, at: datetime
         outbox.add(tx, NewEvent(EventKind.SESSION_STATUS_CHANGED, row.owner, at, origin, row.id, payload))
 
 
-def standing(tx: Transaction, session_id: UUID) -> tuple[UUID | None, int, Status]:
-    """Return (holder, fence, status) of a session: who may write for it now."""
-    row = tx.execute(select(Session.worker, Session.fence, Session.status).where(Session.id == session_id)).one()
-    return row.worker, row.fence, Status(row.status)
+def standing(tx: Transaction, session_id: UUID) -> tuple[str | None, int]:
+    """Return (claim, fence) of a session, its row locked: who may write for it now."""
+    session = sessions.locked(tx, session_id)
+    return session.claim, session.fence
 
 
 def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *, at: datetime) -> None:
@@ -168,7 +168,8 @@ def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *,
     session.pid = session.started_at = session.expires_at = None
     session.attempt += 1
     session.sends = 1
-    session.sent_at = session.updated_at = at
+    session.sent_at = func.clock_timestamp()
+    session.updated_at = at
     inputs.lose(tx, session.id)
     payload = {"attempt": session.attempt, "reason": str(reason)}
     outbox.add(tx, NewEvent(EventKind.SESSION_RESTARTED, session.owner, at, origin, session.id, payload))

@@ -6,13 +6,14 @@ a database that does not answer is `DatabaseUnavailable` to every caller.
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2 import extensions
-from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import sessionmaker
@@ -22,12 +23,16 @@ from core.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy.pool import ConnectionPoolEntry
+
     from core.settings import Settings
 
 __all__ = ["Database", "Transaction", "install_gevent_wait_callback"]
 
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 5
+REST_SECONDS = 1.0
+RESTS_SINCE = "rests since"
 READ_ONLY = "25006"
 """A standby during a fail-over, or a server that protects a full disk: it is there and takes nothing."""
 ESTABLISHED = (extensions.STATUS_READY, extensions.STATUS_BEGIN, extensions.STATUS_PREPARED)
@@ -55,27 +60,26 @@ class Database:
         timeout = statement_timeout_seconds or settings.database_statement_timeout_seconds
         if gevent:
             install_gevent_wait_callback(settings.database_statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
-        return cls(
-            create_engine(
-                make_url(settings.database_url),
-                pool_size=pool_size or settings.database_pool_size,
-                max_overflow=0 if own_pool else settings.database_max_overflow,
-                pool_timeout=POOL_TIMEOUT_SECONDS,
-                pool_pre_ping=True,
-                connect_args={
-                    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                    "application_name": "jelmore",
-                    # An abandoned query goes on in the server, and a forgotten transaction holds row locks: both end.
-                    "options": f"-c statement_timeout={int(timeout * 1000)} "
-                    f"-c idle_in_transaction_session_timeout={int(timeout * 2000)}",
-                    # A server that vanished without a word is noticed in about 10 s, not in two hours.
-                    "keepalives_idle": 5,
-                    "keepalives_interval": 2,
-                    "keepalives_count": 3,
-                    "tcp_user_timeout": 10_000,
-                },
-            )
+        engine = create_engine(
+            make_url(settings.database_url),
+            pool_size=pool_size or settings.database_pool_size,
+            max_overflow=0 if own_pool else settings.database_max_overflow,
+            pool_timeout=POOL_TIMEOUT_SECONDS,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "application_name": "jelmore",
+                # An abandoned query goes on in the server, and a forgotten transaction holds row locks: both end.
+                "options": f"-c statement_timeout={int(timeout * 1000)} "
+                f"-c idle_in_transaction_session_timeout={int(timeout * 2000)}",
+                # A server that vanished without a word is noticed in about 10 s, not in two hours.
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
+            },
         )
+        ask_after_rest(engine)
+        return cls(engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -93,6 +97,28 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def ask_after_rest(engine: Engine) -> None:
+    """Ask a pooled connection that has not been used for a moment whether it still stands, before it is used.
+
+    What SQLAlchemy does before each use (pool_pre_ping), at the price of a round trip each time. A server that restarts
+    under load costs each connection that is in use one error, as it does with the ping.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def rest(_: object, record: ConnectionPoolEntry) -> None:
+        record.info[RESTS_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+        since = record.info.get(RESTS_SINCE)
+        if since is None or time.monotonic() - since < REST_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as fault:
+            raise DisconnectionError from fault  # the pool makes a new one, and throws away all that are older
 
 
 def install_gevent_wait_callback(limit_seconds: float) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import func, insert, select, text, update
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
+
+    from sqlalchemy import Table
 
     from models.database import Transaction
 
@@ -41,6 +43,7 @@ class Kind(StrEnum):
     STOP = "stop"
 
 
+INPUTS: Final = cast("Table", Input.__table__)  # through the class an insert takes three times as long
 ORDERED: Final = frozenset({Kind.INPUT, Kind.EOF, Kind.RESIZE})
 """Kinds that keep their place behind input the program has not read yet; the others go at once."""
 
@@ -172,18 +175,19 @@ def append(tx: Transaction, session: Session, new: NewInput, origin: Origin, *, 
     session.last_input_seq += 1
     input_id = uuid7()
     tx.execute(
-        insert(Input).values(
-            session_id=session.id,
-            input_seq=session.last_input_seq,
-            id=input_id,
-            kind=new.kind,
-            body=new.body,
-            detail=new.detail,
-            metadata_=new.metadata,
-            actor=origin.actor,
-            request_id=origin.request_id,
-            created_at=at,
-        )
+        insert(INPUTS),
+        {
+            "session_id": session.id,
+            "input_seq": session.last_input_seq,
+            "id": input_id,
+            "kind": new.kind,
+            "body": new.body,
+            "detail": new.detail,
+            "metadata": new.metadata,
+            "actor": origin.actor,
+            "request_id": origin.request_id,
+            "created_at": at,
+        },
     )
     return Accepted(input_id, session.last_input_seq, bell_of(tx, session))
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy import insert
 
 from core.ids import uuid7
 from models.tables import Event
 
+EVENTS: Final = cast("Table", Event.__table__)
+"""The table itself: through the class an insert takes three times as long."""
+
 if TYPE_CHECKING:
+    from sqlalchemy import Table
+
     from models.database import Transaction
     from models.events import NewEvent
 
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
 def add(tx: Transaction, *events: NewEvent) -> None:
     """Write events; their order of positions is the order given."""
     tx.execute(
-        insert(Event),
+        insert(EVENTS),
         [
             {
                 "id": uuid7(),

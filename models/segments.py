@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from models.tables import Segment, Session
@@ -128,6 +128,21 @@ def last(tx: Transaction, session_id: UUID) -> tuple[int, int]:
         .limit(1)
     ).first()
     return (row.last_seq, row.end_offset) if row else (0, 0)
+
+
+def replace(tx: Transaction, stretch: Stretch) -> None:
+    """Store a stretch in the place of whatever stands there and behind it. Only for the holder, with the row locked."""
+    mine = (Segment.session_id == stretch.session_id) & (Segment.first_seq >= stretch.first_seq)
+    tx.execute(delete(Segment).where(mine).execution_options(synchronize_session=False))
+    store(tx, [stretch])
+
+
+def is_stored(tx: Transaction, stretch: Stretch) -> bool:
+    """Whether this very stretch is stored, byte for byte."""
+    there = select(Segment.entries).where(
+        Segment.session_id == stretch.session_id, Segment.first_seq == stretch.first_seq
+    )
+    return bool(tx.scalar(there) == stretch.blob)
 
 
 def looked(tx: Transaction, session_ids: Collection[UUID]) -> dict[UUID, Look]:

@@ -78,7 +78,7 @@ def open_session(tx: Transaction, new: NewSession, caps: Caps, *, at: datetime) 
         fence=0,
         attempt=1,
         sends=1,
-        sent_at=at,
+        sent_at=func.clock_timestamp(),  # compared with the database's clock, whatever the web process's says
         last_input_seq=0,
         last_seq=0,
         output_bytes=0,

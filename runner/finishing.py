@@ -46,7 +46,7 @@ def write_end(
 
 def tell(appender: Appender, live: LiveSession, final: Sequence[Entry]) -> None:
     """Say it in Redis, the log and the metrics. A failure costs readers a second: they find the end in PostgreSQL."""
-    appender.end(live.id, live.identity.fence, final)
+    appender.end(live.id, live.identity.fence, final, claim=live.journal.claim)
     facts = final[-1].fields
     log.info(
         "session ended",

@@ -205,6 +205,7 @@ class LiveSession:
             case Kind.STOP:
                 self.stop(Stop(Reason.REQUESTED, mail.detail.get("reason")))
             case Kind.SIGNAL:
+                self.decisions.told(int(mail.detail["number"]))
                 self._signal(int(mail.detail["number"]))
             case Kind.INTERRUPT:
                 self._interrupt()

@@ -3,12 +3,15 @@
 The shell around it (`runner.live`) says what happened - it started, it exited, somebody wants it gone, time passed - and
 carries out the actions that come back. No I/O, no clock of its own: `now` is monotonic seconds, given by the caller.
 
-    STARTING -> RUNNING -> (STOPPING) -> SWEEPING -> DRAINING -> OVER
+    STARTING -> RUNNING -> (STOPPING) -> SWEEPING -> DRAINING -> (LINGERING) -> OVER
 
 A process is *over* when its main process was reaped, the keeper says that nothing it left behind lives, and its output was
 read to the end. When the main process exits, what it left behind is killed at once, as in a container: a background
 process that holds stdout must not keep a session alive. After the sweep nobody of ours can write; whoever else holds the
 pipe (a descriptor passed to a stranger) gets `drain_seconds`, no more.
+
+Platforms tell every process of a machine to leave, in any order: a program that dies of a SIGTERM nobody here sent may be the
+first sign of the worker's own end. That is waited for, LINGER_SECONDS: what it is called depends on it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from models.lifecycle import Reason
 
 SWEEP_LIMIT_SECONDS: Final = 15.0
 """A keeper that does not say "empty" that long after it was told to kill everything is stuck."""
+
+
+LINGER_SECONDS: Final = 1.0
+"""How long after such a death the worker may be told as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,7 @@ class Phase(Enum):
     STOPPING = auto()
     SWEEPING = auto()
     DRAINING = auto()
+    LINGERING = auto()
     OVER = auto()
 
 
@@ -114,6 +122,8 @@ class Supervision:
         self._stirred_at = 0.0
         self._run_seconds = rules.run_seconds
         self._exit = Exit(None, None)
+        self._exited_at = 0.0
+        self._told_to_leave = False
         self._listening = False
         """Whether its pipes are read: before that nothing it printed is known, and no time runs out."""
         self._drained = False
@@ -153,10 +163,28 @@ class Supervision:
 
     def stop(self, wish: Stop, now: float) -> list[Action]:
         """Somebody wants it gone. The first wish stands; a second one changes nothing."""
-        if self._stop is not None or self.phase in (Phase.SWEEPING, Phase.DRAINING, Phase.OVER):
+        if self._stop is not None or self.phase is Phase.OVER:
             return []
+        if self.phase in (Phase.SWEEPING, Phase.DRAINING, Phase.LINGERING):
+            return self._explain(wish)
         self._stop = wish
         return self._begin_stop(now) if self.phase is Phase.RUNNING else []
+
+    def _explain(self, wish: Stop) -> list[Action]:
+        """It has exited already. Only the worker's own end may be why."""
+        if wish.reason is not Reason.WORKER_SHUTDOWN or not self._died_of_a_stranger:
+            return []
+        self._stop = wish
+        return [MarkStopping(wish), *(self._finish() if self.phase is Phase.LINGERING else [])]
+
+    @property
+    def _died_of_a_stranger(self) -> bool:
+        """Whether it died of a SIGTERM that nobody here sent."""
+        return self._exit.signal == "TERM" and self._stop is None and not self._told_to_leave
+
+    def told(self, number: int) -> None:
+        """A client had a signal sent to it."""
+        self._told_to_leave = self._told_to_leave or number == SIGTERM
 
     def _begin_stop(self, now: float) -> list[Action]:
         assert self._stop is not None
@@ -190,9 +218,10 @@ class Supervision:
 
     def exited(self, how: Exit, now: float) -> list[Action]:
         """The main process was reaped. What it left behind goes too."""
-        if self.phase in (Phase.SWEEPING, Phase.DRAINING, Phase.OVER):
+        if self.phase in (Phase.SWEEPING, Phase.DRAINING, Phase.LINGERING, Phase.OVER):
             return []
         self._exit = how
+        self._exited_at = now
         self.phase = Phase.SWEEPING
         self.deadline = now + SWEEP_LIMIT_SECONDS
         return [EndAll()]
@@ -203,12 +232,20 @@ class Supervision:
             return []
         self.phase = Phase.DRAINING
         self.deadline = now + self.rules.drain_seconds
-        return self._finish() if self._drained else []
+        return self._conclude() if self._drained else []
 
     def drained(self) -> list[Action]:
         """Its output was read to the end."""
         self._drained = True
-        return self._finish() if self.phase is Phase.DRAINING else []
+        return self._conclude() if self.phase is Phase.DRAINING else []
+
+    def _conclude(self) -> list[Action]:
+        """Nothing of it is left. Write the end, or wait a moment to learn what it was."""
+        if not self._died_of_a_stranger:
+            return self._finish()
+        self.phase = Phase.LINGERING
+        self.deadline = self._exited_at + LINGER_SECONDS
+        return []
 
     def keeper_lost(self) -> list[Action]:
         """The keeper is gone; the worker has swept everything. How the process ended nobody saw."""
@@ -228,6 +265,8 @@ class Supervision:
         if self.phase is Phase.RUNNING:
             return self.stop(Stop(Reason.TIMEOUT, f"its time of {self._run_seconds:g} s was up"), now)
         if self.phase is Phase.DRAINING:
+            return self._conclude()
+        if self.phase is Phase.LINGERING:
             return self._finish()
         self.deadline = now + SWEEP_LIMIT_SECONDS
         if self.phase is Phase.STOPPING and not self._killing:

@@ -53,6 +53,8 @@ class Batch:
     entries: Sequence[tuple[int, bytes]]
     may_create: bool = False
     trim_below: int = 0
+    claim: str = ""
+    """The delivery that won the session; empty: somebody writes in a holder's place."""
 
 
 class HasTtl(Protocol):
@@ -98,13 +100,13 @@ class Appender:
                 replies[at] = reply
         return [_verdict(reply) for reply in replies]
 
-    def end(self, session_id: UUID, fence: int, entries: Iterable[Entry]) -> None:
+    def end(self, session_id: UUID, fence: int, entries: Iterable[Entry], *, claim: str = "") -> None:
         """Append the final entries, ring, let the keys expire soon.
 
         Never raises: the end stands in PostgreSQL already, and without this readers see it a second later.
         """
         packed = [(entry.seq, pack(entry)) for entry in entries]
-        batch = Batch(session_id, fence, packed, may_create=True)
+        batch = Batch(session_id, fence, packed, may_create=True, claim=claim)
         try:
             self._evaluate(_APPEND, self._arguments(batch, self._ended_ttl_ms))
         except redis.RedisError as fault:
@@ -145,6 +147,7 @@ class Appender:
             batch.trim_below,
             keys.bell(batch.session_id),
             PAYLOAD_BYTES,
+            batch.claim,
         ]
         for seq, packed in batch.entries:
             arguments += (seq, packed)

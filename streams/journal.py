@@ -58,9 +58,17 @@ class Journal:
     """One session's log from `seq` and `offset` on (both 0 for a first run), written under one fence."""
 
     def __init__(
-        self, session_id: UUID, fence: int, *, seq: int = 0, offset: int = 0, sha256: hashlib._Hash | None = None
+        self,
+        session_id: UUID,
+        fence: int,
+        claim: str = "",
+        *,
+        seq: int = 0,
+        offset: int = 0,
+        sha256: hashlib._Hash | None = None,
     ) -> None:
         """Begin behind entry `seq` and byte `offset`; `sha256`: of the output before it."""
+        self.claim = claim
         self.session_id = session_id
         self.fence = fence
         self.seq = seq

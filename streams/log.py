@@ -13,6 +13,7 @@ Safe in a plain thread and under gevent. Writing is `streams.appender`, position
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Appender", "Batch", "Log", "Reading", "Refusal", "Verdict", "stored_pages"]
 
+REST_SECONDS: Final = 3.0
 READ_BYTES: Final = 1024 * 1024
 PAGE_STRETCHES: Final = 64
 
@@ -52,6 +54,7 @@ class Log:
     def __init__(self, client: redis.Redis, database: Database) -> None:
         self._client = client
         self.database = database
+        self._rests_until = 0.0
 
     def read(self, session_id: UUID, after: int, *, max_bytes: int = READ_BYTES, ended: bool = False) -> Reading:
         """Return what follows entry `after`: about `max_bytes`, at least one entry if there is one.
@@ -65,10 +68,19 @@ class Log:
 
     def live(self, session_id: UUID, after: int, max_bytes: int | None = None) -> list[Entry]:
         """Return what Redis has behind `after`, without a hole; nothing while Redis is away."""
+        if time.monotonic() < self._rests_until:
+            return []
         try:
             return contiguous(self._client, session_id, after, max_bytes)
-        except redis.RedisError:  # PostgreSQL has it within a second
-            return []
+        except redis.TimeoutError:
+            self._rest()
+        except redis.RedisError:
+            pass  # PostgreSQL has it within a second
+        return []
+
+    def _rest(self) -> None:
+        """Redis stands still: for a moment nobody waits for it, PostgreSQL is read alone."""
+        self._rests_until = time.monotonic() + REST_SECONDS
 
     def head(self, session_id: UUID) -> int:
         """Return the seq of the last entry known; 0 for none. Raises DatabaseUnavailable if nobody knows."""
@@ -89,10 +101,16 @@ class Log:
 
     def live_heads(self, session_ids: Collection[UUID]) -> dict[UUID, int]:
         """Return the last seq Redis has of each session, in one trip. Raises redis.RedisError."""
+        if time.monotonic() < self._rests_until:
+            raise redis.TimeoutError("Redis did not answer a moment ago")
         pipeline = self._client.pipeline(transaction=False)
         for session_id in session_ids:
             pipeline.hget(keys.head(session_id), "seq")
-        seqs = pipeline.execute(raise_on_error=False)
+        try:
+            seqs = pipeline.execute(raise_on_error=False)
+        except redis.TimeoutError:
+            self._rest()
+            raise
         return dict(zip(session_ids, map(_seq, seqs), strict=True))
 
     def looks(self, session_ids: Collection[UUID]) -> dict[UUID, Look]:

@@ -63,10 +63,15 @@ def read(tx: Transaction, session_id: UUID) -> Stored:
 def journal_of(database: Database, session: Session) -> Journal:
     """Begin the log of a session that was just claimed, or go on where a lost worker's ended."""
     if session.attempt == 1:
-        return Journal(session.id, session.fence)
+        return Journal(session.id, session.fence, session.claim or "")
     with database.transaction() as tx:
         before = read(tx, session.id)
-    return Journal(session.id, session.fence, seq=before.last_seq, offset=before.output_bytes, sha256=before.sha256)
+    return Journal(
+        *(session.id, session.fence, session.claim or ""),
+        seq=before.last_seq,
+        offset=before.output_bytes,
+        sha256=before.sha256,
+    )
 
 
 def tail_of(tx: Transaction, session_id: UUID, entries: Sequence[Entry] = (), *, torn: bool = False) -> Tail:

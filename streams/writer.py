@@ -140,7 +140,7 @@ class Writer:
             journal.form()
             entries, below = journal.to_append(), journal.trim_below(tail)
             if entries or below > journal.trimmed_below:
-                batch = Batch(journal.session_id, journal.fence, entries, journal.may_create, below)
+                batch = Batch(journal.session_id, journal.fence, entries, journal.may_create, below, journal.claim)
                 trip.append((journal, batch))
         if not trip:
             return
@@ -168,8 +168,8 @@ class Writer:
     def _reintroduce(self, journal: Journal) -> None:
         """Redis does not know the session: it was emptied, or somebody took it. PostgreSQL knows which."""
         with self._database.transaction() as tx:
-            _, fence, _ = claims.standing(tx, journal.session_id)
-        if fence != journal.fence:
+            ours = self._is_ours(tx, journal)
+        if not ours:
             self._on_fenced(journal.session_id)
             return
         journal.forgotten()
@@ -197,24 +197,34 @@ class Writer:
         with self._database.transaction() as tx:
             taken = segments.store(tx, [stretch for _, stretch in offered])
             claims.save_progress(tx, [_progress(*pair) for pair in offered if pair[0].session_id in taken])
-            ours = {stretch.session_id for _, stretch in offered if self._stored_before(tx, stretch, taken)}
+            ours = {stretch.session_id for _, stretch in offered if self._settle(tx, stretch, taken)}
         for journal, stretch in offered:
             if journal.session_id in taken or journal.session_id in ours:
                 self._note_stored(journal, stretch)
             else:
                 self._on_fenced(journal.session_id)
 
-    def _stored_before(self, tx: Transaction, stretch: Stretch, taken: set[UUID]) -> bool:
-        """Whether a stretch that was in the way is this very one: its commit's reply was lost."""
-        if stretch.session_id in taken:
-            return False
-        _, fence, _ = claims.standing(tx, stretch.session_id)
+    def _settle(self, tx: Transaction, stretch: Stretch, taken: set[UUID]) -> bool:
+        """Whether a stretch that found another in its way is stored all the same.
+
+        It may be this very one, whose commit's reply was lost. Or it was stored under a claim that a database forgot when
+        it lost its last commits: it is nobody's, and gives way.
+        """
         journal = self._journals.get(stretch.session_id)
-        return (
-            journal is not None
-            and journal.fence == fence
-            and segments.last(tx, stretch.session_id)[0] >= stretch.last_seq
-        )
+        if journal is None or stretch.session_id in taken or not self._is_ours(tx, journal):
+            return False
+        if not segments.is_stored(tx, stretch):
+            log.error("a segment stood there that nobody holds; it is replaced", session_id=str(stretch.session_id))
+            segments.replace(tx, stretch)
+        return True
+
+    def _is_ours(self, tx: Transaction, journal: Journal) -> bool:
+        """Whether PostgreSQL still says that a session is ours by the claim it was begun with.
+
+        The fence alone does not: a database that lost its last commits gives it out again.
+        """
+        claim, fence = claims.standing(tx, journal.session_id)
+        return (claim, fence) == (journal.claim, journal.fence)
 
     def _note_stored(self, journal: Journal, stretch: Stretch) -> None:
         metrics.SEGMENTS.inc()
@@ -250,7 +260,9 @@ class Writer:
         entries = journal.to_append(max_bytes=None)
         if entries:
             try:
-                self._appender.append([Batch(session_id, journal.fence, entries, journal.may_create)])
+                self._appender.append(
+                    [Batch(session_id, journal.fence, entries, journal.may_create, claim=journal.claim)]
+                )
             except RedisError as fault:
                 log.debug("last output not appended; readers find it in PostgreSQL", error=str(fault))
 

@@ -138,7 +138,7 @@ class Housekeeper:
                 log.info("start sent again", session_id=str(start.session_id), sends=start.sends + 1)
                 metrics.STARTS_SENT_AGAIN.inc()
                 with self._means.database.transaction() as tx:
-                    backlog.note_sent(tx, start.session_id, at=self._means.clock.at())
+                    backlog.note_sent(tx, start.session_id)
 
     def _queue_is_empty(self) -> bool:
         if self._means.broker is None:

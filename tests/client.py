@@ -62,9 +62,12 @@ class Event:
 class Stream:
     """An open stream; iterating yields its events until the service closes it, or fails: heartbeats are no news."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+    def __init__(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, limit_seconds: float
+    ) -> None:
         self._connection = connection
-        self._give_up = time.monotonic() + STREAM_LIMIT_SECONDS
+        self._limit_seconds = limit_seconds
+        self._give_up = time.monotonic() + limit_seconds
         self._response = response
         self.status = response.status
         self.headers: Message = response.headers
@@ -72,7 +75,7 @@ class Stream:
     def __iter__(self) -> Iterator[Event]:
         buffer = b""
         while chunk := self._response.read1(READ_BYTES):
-            assert time.monotonic() < self._give_up, f"no end of the stream within {STREAM_LIMIT_SECONDS:g} s"
+            assert time.monotonic() < self._give_up, f"no end of the stream within {self._limit_seconds:g} s"
             *blocks, buffer = (buffer + chunk).split(b"\n\n")
             for block in blocks:
                 event = _parse(block)
@@ -180,15 +183,16 @@ class Client:
         *,
         last_event_id: int | None = None,
         timeout: float = STREAM_TIMEOUT_SECONDS,
+        limit_seconds: float = STREAM_LIMIT_SECONDS,
     ) -> Stream:
-        """Open a stream. `timeout`: seconds without a byte."""
+        """Open a stream. `timeout`: seconds without a byte; `limit_seconds`: in all."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         try:
             connection.request(
                 "GET", f"{SESSIONS}/{session_id}/stream{query}", headers=self._headers(with_body=False, more=headers)
             )
-            return Stream(connection, connection.getresponse())
+            return Stream(connection, connection.getresponse(), limit_seconds)
         except BROKEN:
             connection.close()
             raise
@@ -247,7 +251,9 @@ class Reader:
         self.connections += 1
         opened = time.monotonic()
         query = "?encoding=base64"
-        with self.client.follow(self.session_id, query, last_event_id=self.last_id or None, timeout=5) as stream:
+        with self.client.follow(
+            self.session_id, query, last_event_id=self.last_id or None, timeout=5, limit_seconds=self.limit_seconds
+        ) as stream:
             if stream.status != 200:
                 if stream.status < 500:
                     self.faults.append(f"status {stream.status} at entry {self.last_id}")

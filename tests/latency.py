@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.programs.shell import ANSWERS
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from tests.client import Client
 
+FOR_EVER: Final = 3600.0
+
 
 class Neighbour:
     """A session that answers, and a stream of it."""
@@ -21,7 +23,7 @@ class Neighbour:
     def __init__(self, client: Client) -> None:
         self._client = client
         self.session_id = client.create(ANSWERS)
-        self._stream = client.follow(self.session_id, "?events=output")
+        self._stream = client.follow(self.session_id, "?events=output", limit_seconds=FOR_EVER)
         self._events = iter(self._stream)
         self._asked = 0
         self._heard = b""

@@ -38,36 +38,32 @@ def statuses(ada: Client, session_id: str) -> list[str]:
     return [event.data["status"] for event in ada.events(session_id) if event.event == "status"]
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "cat",
-        "read line; echo $line",
-        "sleep 0.3; cat | sort",
-        "python3 -c 'input()'",
-        "python3 -c 'import select; select.select([0], [], [])'",
-        "python3 -c 'import select; p = select.poll(); p.register(0); p.poll()'",
-        "python3 -c 'import select; e = select.epoll(); e.register(0, select.EPOLLIN); e.poll()'",
-    ],
+WAITING = (
+    "cat",
+    "read line; echo $line",
+    "sleep 0.3; cat | sort",
+    "python3 -c 'input()'",
+    "python3 -c 'import select; select.select([0], [], [])'",
+    "python3 -c 'import select; p = select.poll(); p.register(0); p.poll()'",
+    "python3 -c 'import select; e = select.epoll(); e.register(0, select.EPOLLIN); e.poll()'",
 )
-def test_a_process_that_waits_for_its_input_is_said_to(ada: Client, query: str) -> None:
-    session_id = ada.create(query)
-
-    eventually(lambda: ada.status(session_id) == "waiting_input", 10)
-    ada.delete(session_id)
-    assert statuses(ada, session_id) == ["active", "waiting_input", "terminating", "terminated"]
+NOT_WAITING = ("sleep 60", "cat < /dev/zero > /dev/null", "exec 0<&-; sleep 60", "tail -f /dev/null")
 
 
-@pytest.mark.parametrize(
-    "query", ["sleep 60", "cat < /dev/zero > /dev/null", "exec 0<&-; sleep 60", "tail -f /dev/null"]
-)
-def test_a_process_that_does_not_is_active_then_idle(ada: Client, query: str) -> None:
-    session_id = ada.create(query)
+def test_processes_that_wait_for_their_input_are_said_to_and_others_become_idle(ada: Client) -> None:
+    waiting = {ada.create(query): query for query in WAITING}
+    others = {ada.create(query): query for query in NOT_WAITING}
 
-    eventually(lambda: ada.status(session_id) == "active", 10)
-    eventually(lambda: ada.status(session_id) == "idle", 10)
-    ada.delete(session_id)
-    assert statuses(ada, session_id) == ["active", "idle", "terminating", "terminated"]
+    eventually(lambda: all(ada.status(session_id) == "waiting_input" for session_id in waiting), 20, every=0.2)
+    eventually(lambda: all(ada.status(session_id) == "idle" for session_id in others), 20, every=0.2)
+    assert all(ada.status(session_id) == "waiting_input" for session_id in waiting), "waiting wins over idle"
+    for session_id in (*waiting, *others):
+        ada.delete(session_id, "?wait=0")
+    ends = ["terminating", "terminated"]
+    for session_id, query in waiting.items():
+        assert statuses(ada, session_id) == ["active", "waiting_input", *ends], query
+    for session_id, query in others.items():
+        assert statuses(ada, session_id) == ["active", "idle", *ends], query
 
 
 def test_input_and_output_make_it_active_again(ada: Client) -> None:
@@ -81,14 +77,6 @@ def test_input_and_output_make_it_active_again(ada: Client) -> None:
     ada.delete(session_id)
     expected = ["active", "waiting_input", "active", "waiting_input", "terminating", "terminated"]
     assert statuses(ada, session_id) == expected
-
-
-def test_waiting_for_input_does_not_become_idle(ada: Client) -> None:
-    session_id = ada.create("cat")
-    eventually(lambda: ada.status(session_id) == "waiting_input", 10)
-
-    holds_for(lambda: ada.status(session_id) == "waiting_input", IDLE_AFTER * 2, every=0.3)
-    ada.delete(session_id)
 
 
 def test_unread_input_is_not_waited_for(ada: Client) -> None:

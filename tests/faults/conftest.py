@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """At full length a test may take as long as what it waits for."""
     if FULL_LENGTH:
         for item in items:
-            item.add_marker(pytest.mark.timeout(FULL_LENGTH_TIMEOUT_SECONDS))
+            item.add_marker(pytest.mark.timeout(FULL_LENGTH_TIMEOUT_SECONDS), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +81,29 @@ def separate(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[]
 
 @pytest.fixture
 def elsewhere(separate: Service) -> Iterator[Service]:
-    """The other installation: web and beat run; tests start the workers they need."""
-    separate.valkey.resume()
-    separate.valkey.start()
-    separate.start()
-    end_all(separate)
-    yield separate
+    """The other installation, without a worker: web and beat run; tests start the workers they need."""
+    separate.dismiss("one")
+    yield repaired(separate)
     separate.valkey.resume()
     separate.dismiss(*separate.workers)
+
+
+@pytest.fixture
+def staffed(separate: Service) -> Iterator[Service]:
+    """The other installation with its worker `one`, which stays for the next test."""
+    separate.worker("one")
+    yield repaired(separate)
+    separate.valkey.resume()
+    separate.dismiss()
+
+
+def repaired(service: Service) -> Service:
+    """Have its servers run and its processes ready, and nothing of former sessions left."""
+    service.valkey.resume()
+    service.valkey.start()
+    service.start()
+    end_all(service)
+    return service
 
 
 def whole(service: Service, postgres: Postgres) -> Service:

@@ -121,24 +121,20 @@ class Herd:
 @pytest.mark.case(7, 8)
 @pytest.mark.timeout(180)
 def test_redis_away_harms_none_of_twenty_sessions_and_never_stops_the_workers_loop(
-    service: Service, elsewhere: Service
+    service: Service, staffed: Service
 ) -> None:
-    elsewhere.worker("one")
-    elsewhere.wait_ready()
-    herds = [Herd(each, REDIS_AWAY_SECONDS) for each in (service, elsewhere)]
+    herds = [Herd(each, REDIS_AWAY_SECONDS) for each in (service, staffed)]
     service.valkey.kill()
-    elsewhere.valkey.pause()
+    staffed.valkey.pause()
     away = time.monotonic()
     try:
-        created = [create_meanwhile(each) for each in (service, elsewhere)]
+        created = [create_meanwhile(each) for each in (service, staffed)]
         herds[0].assert_streams_go_on(SEEN_SECONDS)
-        health = [
-            each.client(None).request("GET", "/health", timeout=ANSWERED_SECONDS) for each in (service, elsewhere)
-        ]
+        health = [each.client(None).request("GET", "/health", timeout=ANSWERED_SECONDS) for each in (service, staffed)]
         wait(REDIS_AWAY_SECONDS - (time.monotonic() - away))
     finally:
         service.valkey.start()
-        elsewhere.valkey.resume()
+        staffed.valkey.resume()
 
     assert [(answer.status, answer.json()["status"]) for answer in health] == [(200, "degraded")] * 2
     for herd, session_id in zip(herds, created, strict=True):
@@ -147,21 +143,19 @@ def test_redis_away_harms_none_of_twenty_sessions_and_never_stops_the_workers_lo
 
 
 @pytest.mark.case(8)
-def test_readers_go_on_while_a_frozen_redis_says_nothing(elsewhere: Service) -> None:
-    elsewhere.worker("one")
-    elsewhere.wait_ready()
-    sessions = [elsewhere.ada.create(endless(0.2)) for _ in range(5)]
-    readers = [Reader(elsewhere.ada, session_id, limit_seconds=60) for session_id in sessions]
+def test_readers_go_on_while_a_frozen_redis_says_nothing(staffed: Service) -> None:
+    sessions = [staffed.ada.create(endless(0.2)) for _ in range(5)]
+    readers = [Reader(staffed.ada, session_id, limit_seconds=60) for session_id in sessions]
     eventually(lambda: all(reader.size for reader in readers))
-    elsewhere.valkey.pause()
+    staffed.valkey.pause()
     try:
         for _ in range(2):
             before = [reader.size for reader in readers]
             eventually(lambda: all(map(operator.gt, [reader.size for reader in readers], before)), SEEN_SECONDS)  # noqa: B023
     finally:
-        elsewhere.valkey.resume()
+        staffed.valkey.resume()
     for session_id, reader in zip(sessions, readers, strict=True):
-        elsewhere.ada.delete(session_id)
+        staffed.ada.delete(session_id)
         assert how(reader.finish()) == ("terminated", "requested")
 
 

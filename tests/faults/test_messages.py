@@ -31,8 +31,8 @@ NO_SESSION: tuple[tuple[object, ...], ...] = ((), ("no id",), (None,), ([],), (1
 
 
 @pytest.fixture
-def sender(elsewhere: Service) -> Iterator[Celery]:
-    app = make_app(load_settings(elsewhere.env()), current=False)
+def sender(separate: Service) -> Iterator[Celery]:
+    app = make_app(load_settings(separate.env()), current=False)
     yield app
     app.close()
 
@@ -85,13 +85,12 @@ def node_of(service: Service) -> str:
 
 
 @pytest.mark.case(55)
-def test_messages_nobody_understands_cost_no_slot_and_no_session(elsewhere: Service, sender: Celery) -> None:
-    worker = elsewhere.worker("one")
-    elsewhere.wait_ready()
-    running = elsewhere.ada.create(ANSWERS)
-    eventually(lambda: runs(elsewhere.ada.get(running)))
-    slots = int(elsewhere.seconds("WORKER_SLOTS"))
-    node = node_of(elsewhere)
+def test_messages_nobody_understands_cost_no_slot_and_no_session(staffed: Service, sender: Celery) -> None:
+    worker = staffed.worker("one")
+    running = staffed.ada.create(ANSWERS)
+    eventually(lambda: runs(staffed.ada.get(running)))
+    slots = int(staffed.seconds("WORKER_SLOTS"))
+    node = node_of(staffed)
     for args in NO_SESSION * (slots // len(NO_SESSION) + 1):
         send(sender, RUN, args, queue=SESSIONS)
     for name in ("jelmore.session.dance", "", "os.system"):
@@ -100,30 +99,28 @@ def test_messages_nobody_understands_cost_no_slot_and_no_session(elsewhere: Serv
     for args in NO_SESSION:
         send(sender, LOOK, args, queue=direct_queue(node))
 
-    sessions = [elsewhere.ada.create("read line; echo got $line") for _ in range(slots - 1)]
-    eventually(lambda: all(runs(elsewhere.ada.get(each)) for each in sessions), 20, every=0.2)
+    sessions = [staffed.ada.create("read line; echo got $line") for _ in range(slots - 1)]
+    eventually(lambda: all(runs(staffed.ada.get(each)) for each in sessions), 20, every=0.2)
     for session_id in [running, *sessions]:
-        elsewhere.ada.input(session_id, "hello")
+        staffed.ada.input(session_id, "hello")
     for session_id in sessions:
-        assert how(elsewhere.ada.events(session_id)[-1].data) == ("completed", "exited")
-    assert elsewhere.ada.output(running).endswith(b"got hello\n")
+        assert how(staffed.ada.events(session_id)[-1].data) == ("completed", "exited")
+    assert staffed.ada.output(running).endswith(b"got hello\n")
     assert worker.alive
 
 
 @pytest.mark.case(23)
-def test_a_start_that_is_delivered_again_long_after_the_end_does_nothing(elsewhere: Service, sender: Celery) -> None:
-    elsewhere.worker("one")
-    elsewhere.wait_ready()
-    trace = elsewhere.home / "delivered-again"
-    session_id = elsewhere.ada.create(f"echo run >> {trace}")
-    first = elsewhere.ada.events(session_id)
-    shown = elsewhere.ada.get(session_id)
+def test_a_start_that_is_delivered_again_long_after_the_end_does_nothing(staffed: Service, sender: Celery) -> None:
+    trace = staffed.home / "delivered-again"
+    session_id = staffed.ada.create(f"echo run >> {trace}")
+    first = staffed.ada.events(session_id)
+    shown = staffed.ada.get(session_id)
     for _ in range(20):
         send(sender, RUN, (session_id,), task_id=str(uuid7()), queue=SESSIONS)
         send(sender, RUN, (session_id,), task_id=shown["task_id"], queue=SESSIONS)
     # The queue is first in, first out: when a later session has run, these were taken.
-    elsewhere.ada.events(elsewhere.ada.create("true"))
+    staffed.ada.events(staffed.ada.create("true"))
 
     assert trace.read_text() == "run\n"
-    assert elsewhere.ada.get(session_id) == shown
-    assert [(event.id, event.event) for event in elsewhere.ada.events(session_id)] == [(e.id, e.event) for e in first]
+    assert staffed.ada.get(session_id) == shown
+    assert [(event.id, event.event) for event in staffed.ada.events(session_id)] == [(e.id, e.event) for e in first]

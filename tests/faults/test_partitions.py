@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
-from tests.checks import eventually, how, is_alive, marked, runs
+from tests.checks import eventually, holds_for, how, is_alive, marked, runs
 from tests.client import Reader
 from tests.programs.shell import ANSWERS, endless, is_numbered_lines
 from tests.proxy import Proxy, proxied
@@ -159,12 +159,12 @@ def test_a_session_that_postgres_says_is_held_by_a_worker_that_knows_nothing_of_
 
 @pytest.mark.case(23)
 def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and_none_without_a_process(
-    elsewhere: Service, tmp_path: Path
+    staffed: Service, tmp_path: Path
 ) -> None:
-    ada = elsewhere.ada
-    elsewhere.worker("one")
-    elsewhere.worker("two")
-    elsewhere.wait_ready()
+    ada = staffed.ada
+    staffed.worker("one")
+    staffed.worker("two")
+    staffed.wait_ready()
     paths = {name: tmp_path / name for name in ("log", "pids")}
     paths["pids"].touch()
     session_id = ada.create(ONE_AT_A_TIME.format(**paths))
@@ -173,10 +173,10 @@ def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and
     eventually(lambda: ada.output(session_id) == b"ran as %d\n" % first)
 
     # What a fail-over without the last seconds looks like: the claim and all that followed never happened.
-    forget(elsewhere, session_id)
-    eventually(lambda: not is_alive(first), elsewhere.seconds("LEASE_SECONDS") + 1)
-    again = elsewhere.seconds("RESEND_AFTER_SECONDS") + 2 * elsewhere.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
-    eventually(lambda: len(paths["pids"].read_text().split()) == 2, again + elsewhere.takeover_seconds)
+    forget(staffed, session_id)
+    eventually(lambda: not is_alive(first), staffed.seconds("LEASE_SECONDS") + 1)
+    again = staffed.seconds("RESEND_AFTER_SECONDS") + 2 * staffed.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
+    eventually(lambda: len(paths["pids"].read_text().split()) == 2, again + staffed.takeover_seconds)
     second = int(paths["pids"].read_text().split()[1])
     eventually(lambda: runs(ada.get(session_id)))
 
@@ -189,7 +189,44 @@ def test_a_database_that_lost_its_last_commits_leaves_no_session_twice_alive_and
     end = ada.events(session_id)[-1].data
     assert (how(end), end["output_bytes"]) == (("terminated", "requested"), len(printed))
     assert ada.output(session_id) == printed
+    assert staffed.leftovers() == []
+
+
+@pytest.mark.case(23)
+def test_what_a_holder_stores_after_the_database_forgot_its_claim_is_not_taken_for_its_successors(
+    elsewhere: Service,
+) -> None:
+    ada = elsewhere.ada
+    for name in ("one", "two"):
+        elsewhere.worker(name, SEGMENT_INTERVAL_SECONDS="0.1")  # it stores before it renews its lease
+    elsewhere.wait_ready()
+    session_id = ada.create("trap 'exit 0' TERM; echo ran as $$; while :; do date +%N; sleep 0.05; done 2>/dev/null")
+    first = eventually(lambda: ran_as(ada.output(session_id)))
+
+    forget(elsewhere, session_id)
+    eventually(lambda: not is_alive(first), elsewhere.seconds("LEASE_SECONDS") + 1)
+    again = elsewhere.seconds("RESEND_AFTER_SECONDS") + 2 * elsewhere.seconds("HOUSEKEEPING_INTERVAL_SECONDS")
+    second = eventually(lambda: running_as(ada.get(session_id), first), again + elsewhere.takeover_seconds)
+    holds_for(lambda: runs(ada.get(session_id)), elsewhere.seconds("LEASE_SECONDS"), every=0.2)
+    assert is_alive(second)
+    assert ada.delete(session_id, "?wait=25").status == 200
+
+    end = Reader(ada, session_id).finish()  # what is read is what the end says was printed
+    assert how(end) == ("terminated", "requested")
+    assert b"ran as %d\n" % second in ada.output(session_id)
     assert elsewhere.leftovers() == []
+
+
+def ran_as(printed: bytes) -> int:
+    """Return the pid in the first line, or 0."""
+    line = printed.partition(b"\n")
+    return int(line[0].removeprefix(b"ran as ")) if line[1] else 0
+
+
+def running_as(shown: dict[str, Any], other_than: int) -> int:
+    """Return the pid of a running session's process, or 0."""
+    pid = int(shown["claude_process_id"] or 0)
+    return pid if runs(shown) and pid != other_than else 0
 
 
 def forget(service: Service, session_id: str) -> None:

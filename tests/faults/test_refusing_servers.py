@@ -73,10 +73,9 @@ def disconnect_all(service: Service) -> None:
 
 
 @pytest.mark.case(10)
-def test_a_redis_without_memory_costs_no_session_and_no_byte_and_says_so(elsewhere: Service) -> None:
-    ada, redis = elsewhere.ada, elsewhere.redis()
-    worker = elsewhere.worker("one")
-    elsewhere.wait_ready()
+def test_a_redis_without_memory_costs_no_session_and_no_byte_and_says_so(staffed: Service) -> None:
+    ada, redis = staffed.ada, staffed.redis()
+    worker = staffed.worker("one")
     count = 40
     printing = [ada.create(steady(count, 0.1)) for _ in range(3)]
     answering = ada.create(ANSWERS)
@@ -103,10 +102,9 @@ def test_a_redis_without_memory_costs_no_session_and_no_byte_and_says_so(elsewhe
 
 @pytest.mark.case(15)
 def test_a_postgres_whose_disk_is_full_makes_programs_wait_and_drops_nothing(
-    elsewhere: Service, capsys: pytest.CaptureFixture[str]
+    staffed: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ada, worker = elsewhere.ada, elsewhere.worker("one")
-    elsewhere.wait_ready()
+    ada, worker = staffed.ada, staffed.worker("one")
     size = 16 * MIB
     quiet, loud, ending = (
         ada.create(ANSWERS),
@@ -117,12 +115,12 @@ def test_a_postgres_whose_disk_is_full_makes_programs_wait_and_drops_nothing(
     idle_kib = worker.memory_kib("VmRSS")
     before = [ada.get(each) for each in (quiet, loud, ending)]
     reader = Reader(ada, loud)
-    with full_disk(elsewhere):
+    with full_disk(staffed):
         for session_id in (loud, ending):
             assert ada.input(session_id, "go").status == 200
         refused = ada.request("POST", SESSIONS, {"query": "true"})
         waits_at = eventually(lambda: stands_still(reader), 20)
-        holds_for(lambda: elsewhere.leftovers() != [], elsewhere.seconds("LEASE_SECONDS") + 1, every=0.5)
+        holds_for(lambda: staffed.leftovers() != [], staffed.seconds("LEASE_SECONDS") + 1, every=0.5)
         grown_kib = worker.memory_kib("VmRSS") - idle_kib
 
     with capsys.disabled():
@@ -149,15 +147,14 @@ def stands_still(reader: Reader) -> int:
 
 @pytest.mark.case(13, 15)
 def test_a_postgres_that_takes_no_writes_for_longer_than_the_lease_ends_the_sessions_and_no_worker(
-    elsewhere: Service,
+    staffed: Service,
 ) -> None:
-    ada, worker, lease = elsewhere.ada, elsewhere.worker("one"), elsewhere.seconds("LEASE_SECONDS")
-    elsewhere.wait_ready()
+    ada, worker, lease = staffed.ada, staffed.worker("one"), staffed.seconds("LEASE_SECONDS")
     sessions = [ada.create(endless(0.1)) for _ in range(3)]
     readers = [Reader(ada, session_id, limit_seconds=90) for session_id in sessions]
     eventually(lambda: all(reader.size for reader in readers))
-    incarnation = elsewhere.incarnations("one")[-1]
-    with read_only(elsewhere):
+    incarnation = staffed.incarnations("one")[-1]
+    with read_only(staffed):
         refused = ada.request("POST", SESSIONS, {"query": "true"})
         shown = ada.request("GET", f"{SESSIONS}/{sessions[0]}")
         eventually(lambda: marked([incarnation]) == [], lease + 1)
@@ -169,7 +166,5 @@ def test_a_postgres_that_takes_no_writes_for_longer_than_the_lease_ends_the_sess
     for session_id, reader in zip(sessions, readers, strict=True):
         assert how(reader.finish()) in ENDED_BY_THE_LEASE
         assert is_numbered_lines(ada.output(session_id))
-    elsewhere.worker("one")
-    elsewhere.wait_ready()
     assert how(ada.events(ada.create("true"))[-1].data) == ("completed", "exited")
-    assert elsewhere.beat.alive
+    assert staffed.beat.alive

@@ -54,9 +54,9 @@ def test_what_cannot_be_executed_fails_with_the_reason_and_leaves_no_workspace(e
 
 
 @pytest.mark.case(30)
-def test_what_ends_at_once_ends_with_its_code_and_all_it_said(elsewhere: Service) -> None:
-    ada = elsewhere.ada
-    elsewhere.worker("one")
+def test_what_ends_at_once_ends_with_its_code_and_all_it_said(staffed: Service) -> None:
+    ada = staffed.ada
+    staffed.worker("one")
     codes = {"exit 0": 0, "no-such-command": 127, "/etc/passwd": 126, "exit 255": 255}
     sessions = {query: [ada.create(f"echo said; {query}") for _ in range(5)] for query in codes}
     for query, code in codes.items():
@@ -69,10 +69,8 @@ def test_what_ends_at_once_ends_with_its_code_and_all_it_said(elsewhere: Service
 
 
 @pytest.mark.case(34)
-def test_a_stop_that_races_with_the_programs_own_end_writes_one_end(elsewhere: Service) -> None:
-    ada, dice = elsewhere.ada, random.Random(7)
-    elsewhere.worker("one")
-    elsewhere.wait_ready()
+def test_a_stop_that_races_with_the_programs_own_end_writes_one_end(staffed: Service) -> None:
+    ada, dice = staffed.ada, random.Random(7)
     sessions = [ada.create(f"echo here; sleep 0.{dice.randrange(2, 8)}") for _ in range(RACES)]
     delays = [dice.uniform(0, 0.8) for _ in sessions]
 
@@ -91,7 +89,7 @@ def test_a_stop_that_races_with_the_programs_own_end_writes_one_end(elsewhere: S
     assert set(ends) <= ENDED
     finals = "SELECT session_id, count(*) FROM events WHERE event_type IN %s AND session_id IN %s GROUP BY 1"
     kinds = ("session.completed", "session.terminated", "session.failed")
-    told = elsewhere.rows(finals, kinds, tuple(sessions))
+    told = staffed.rows(finals, kinds, tuple(sessions))
     assert sorted(count for _, count in told) == [1] * RACES
 
 

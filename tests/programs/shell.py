@@ -20,8 +20,9 @@ sleep 1000
 fork, one has lost its environment."""
 STUBBORN_PROCESSES: Final = 4
 
-STEADY: Final = "i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; sleep {pause}; done"
-ENDLESS: Final = "i=0; while :; do i=$((i+1)); echo line $i; sleep {pause}; done"
+# Some shells say "Terminated" on stderr when their sleep is.
+STEADY: Final = "exec 2>/dev/null; i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; sleep {pause}; done"
+ENDLESS: Final = "exec 2>/dev/null; i=0; while :; do i=$((i+1)); echo line $i; sleep {pause}; done"
 ANSWERS: Final = "echo ready; while read line; do echo got $line; done"
 
 

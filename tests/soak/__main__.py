@@ -20,9 +20,10 @@ from runner.marks import kill
 from tests.checks import eventually
 from tests.client import SESSIONS, Client
 from tests.service import ADA
-from tests.soak.checker import FINAL, Findings, Row, check
+from tests.soak.checker import Findings, check
 from tests.soak.lives import Doors, Life, World, gather
 from tests.soak.plant import Chance, Plant, planted
+from tests.soak.stories import FINAL, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

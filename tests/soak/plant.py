@@ -23,8 +23,8 @@ from jelmore.embedded.server import EmbeddedServer, free_port
 from migrations.__main__ import upgrade
 from tests.member import Member
 from tests.service import WEB, Service
-from tests.soak.checker import Fault
 from tests.soak.lives import COMMAND, RESUMABLE
+from tests.soak.stories import Fault
 
 if TYPE_CHECKING:
     import random

@@ -110,3 +110,32 @@ def test_a_stale_holder_cannot_end_a_session_over_somebodys_stretch(
         closing.close(tx, sessions.locked(tx, session_id), Ending(Reason.REQUESTED), behind, HERE, at=at)
     with database.transaction() as tx:
         assert sessions.visible(tx, session_id, None).ended_at is None
+
+
+def test_a_stretch_is_ones_own_only_byte_for_byte(database: Database, new_session: Callable[..., Session]) -> None:
+    session_id = new_session().id
+    ours, longer, other = stretch(session_id, 1, 3), stretch(session_id, 1, 5), stretch(session_id, 4, 5)
+    with database.transaction() as tx:
+        segments.store(tx, [ours])
+        assert segments.is_stored(tx, ours)
+        assert not segments.is_stored(tx, longer)
+        assert not segments.is_stored(tx, other)
+
+
+def test_what_follows_a_torn_tail_leaves_out_the_numbers_that_may_have_been_seen(
+    database: Database, new_session: Callable[..., Session], at: datetime
+) -> None:
+    session_id = new_session().id
+    with database.transaction() as tx:
+        session = sessions.locked(tx, session_id)
+        segments.store(tx, [stretch(session_id, 1, 7)])
+        torn = Tail(7, 0, closing.EMPTY_SHA256, torn=True)
+        final = closing.close(tx, session, Ending(Reason.WORKER_LOST, holder_alive=False), torn, HERE, at=at)
+        stored = segments.after(tx, session_id, 7, limit=10)
+
+    assert [entry.kind for entry in final] == [EntryKind.GAP, EntryKind.STATUS, EntryKind.TERMINATED]
+    gap, status, terminated = final
+    assert gap.fields == {"from": 8, "to": gap.seq, "reason": "lost"}
+    assert gap.seq == 7 + closing.LOST_AT_MOST
+    assert (status.seq, terminated.seq) == (gap.seq + 1, gap.seq + 2)
+    assert [(found.first_seq, found.last_seq) for found in stored] == [(8, terminated.seq)]

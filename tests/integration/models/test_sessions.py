@@ -82,7 +82,7 @@ def test_places_are_those_of_unclaimed_sessions_by_priority_and_creation(
             for number, priority in enumerate(("low", "normal", "high", "normal", "low", "high", "high"))
         ]
         # Sent again: the place stays.
-        backlog.note_sent(tx, made[1].id, at=at + timedelta(seconds=60))
+        backlog.note_sent(tx, made[1].id)
         made[6].status = "active"
         tx.flush()
         places = backlog.places(tx, made)

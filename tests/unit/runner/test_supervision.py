@@ -225,3 +225,49 @@ def test_what_multiplies_while_it_is_asked_to_leave_is_killed_and_its_reason_sta
     running.exited(Exit(None, "KILL"), now=2)
     running.emptied(now=2)
     assert running.drained() == [Finish(Reason.REQUESTED, "bored", Exit(None, "KILL"))]
+
+
+SHUTDOWN = Stop(Reason.WORKER_SHUTDOWN, "the worker was asked to stop")
+TERMED = Exit(None, "TERM")
+
+
+def test_one_that_died_of_a_strangers_sigterm_waits_for_the_workers_own(running: Supervision) -> None:
+    running.exited(TERMED, now=10)
+    running.emptied(now=10)
+    assert running.drained() == []
+    assert running.stop(BORED, now=10.2) == []
+    assert running.stop(SHUTDOWN, now=10.5) == [
+        MarkStopping(SHUTDOWN),
+        Finish(Reason.WORKER_SHUTDOWN, SHUTDOWN.detail, TERMED),
+    ]
+
+
+def test_the_workers_own_may_come_before_its_output_was_read(running: Supervision) -> None:
+    running.exited(TERMED, now=10)
+    assert running.stop(SHUTDOWN, now=10) == [MarkStopping(SHUTDOWN)]
+    running.emptied(now=10)
+    assert running.drained() == [Finish(Reason.WORKER_SHUTDOWN, SHUTDOWN.detail, TERMED)]
+
+
+def test_without_the_workers_own_it_was_a_signal(running: Supervision) -> None:
+    running.exited(TERMED, now=10)
+    running.emptied(now=10)
+    running.drained()
+    assert running.tick(now=10.9) == []
+    assert running.tick(now=11) == [Finish(Reason.SIGNAL, None, TERMED)]
+    assert running.stop(SHUTDOWN, now=11) == []
+
+
+@pytest.mark.parametrize("how", [Exit(0, None), Exit(143, None), Exit(None, "KILL")])
+def test_other_deaths_are_told_at_once(running: Supervision, how: Exit) -> None:
+    running.exited(how, now=10)
+    assert running.stop(SHUTDOWN, now=10) == []
+    running.emptied(now=10)
+    assert [type(action) for action in running.drained()] == [Finish]
+
+
+def test_a_sigterm_a_client_sent_is_told_at_once(running: Supervision) -> None:
+    running.told(SIGTERM)
+    running.exited(TERMED, now=10)
+    running.emptied(now=10)
+    assert running.drained() == [Finish(Reason.SIGNAL, None, TERMED)]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.soak.checker import Fault, Glance, Row, Run, Seen, Sent, Story, check, difference_of
+from tests.soak.checker import check, difference_of
+from tests.soak.stories import Fault, Glance, Row, Run, Seen, Sent, Story
 
 if TYPE_CHECKING:
     from collections.abc import Callable

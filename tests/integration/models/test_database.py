@@ -1,0 +1,63 @@
+"""Connections that broke while nobody used them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from core.errors import DatabaseUnavailable
+from core.settings import load_settings
+from models import database as module
+from models.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def single(database_url: str) -> Iterator[Database]:
+    """A database with one pooled connection."""
+    opened = Database.open(load_settings({"DATABASE_URL": database_url}), pool_size=1)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Database]:
+    opened = Database.open(load_settings({"DATABASE_URL": database_url}), pool_size=1)
+    yield opened
+    opened.close()
+
+
+def backend(database: Database) -> int:
+    with database.transaction() as tx:
+        return int(tx.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def test_a_connection_that_broke_while_it_rested_is_replaced_without_a_word(
+    single: Database, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST_SECONDS", 0.0)
+    before = backend(single)
+    with other.transaction() as tx:
+        tx.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": before})
+
+    assert backend(single) != before
+
+
+def test_one_that_broke_in_use_costs_one_error(single: Database, other: Database) -> None:
+    before = backend(single)
+    started = time.monotonic()
+    with other.transaction() as tx:
+        tx.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": before})
+    try:
+        after = backend(single)
+    except DatabaseUnavailable:
+        after = backend(single)
+    else:
+        assert time.monotonic() - started >= module.REST_SECONDS, "it was not asked, and not used either"
+
+    assert after != before
