@@ -22,8 +22,6 @@ Answer = TypeVar("Answer")
 
 AT_ONCE: Final = 500
 """Questions in one. More wait for the next: a single answer must not keep the loop busy for long."""
-PATIENCE: Final = 4
-"""However busy this process is, an answer that has come is not waited for longer than so many times as long."""
 A_LOOK_SECONDS: Final = 0.001
 
 
@@ -32,10 +30,14 @@ class Silence(Exception):
 
 
 class Batching(Generic[Question, Answer]):
-    """Gathers questions. `answer_all` answers them all, in their order; what it raises, everybody who asked gets."""
+    """Gathers questions. `answer_all` answers them all, in their order; what it raises, everybody who asked gets.
 
-    def __init__(self, answer_all: Callable[[list[Question]], list[Answer]]) -> None:
+    `patience`: however busy this process is with itself, nobody waits longer than so many times the limit.
+    """
+
+    def __init__(self, answer_all: Callable[[list[Question]], list[Answer]], *, patience: int = 1) -> None:
         self._answer_all = answer_all
+        self._patience = patience
         self._waiting: list[tuple[Question, AsyncResult[Answer]]] = []
         self._asking = False
         self._sent_at = 0.0
@@ -55,7 +57,7 @@ class Batching(Generic[Question, Answer]):
 
     def _wait(self, result: AsyncResult[Answer], seconds: float) -> None:
         """Wait for the server, not for ourselves: in a busy process the answer may have come long ago, unread."""
-        give_up = time.monotonic() + PATIENCE * seconds
+        give_up = time.monotonic() + self._patience * seconds
         while result.wait(timeout=seconds) is None and not result.ready():
             gevent.sleep(A_LOOK_SECONDS)  # the loop reads what there is
             now = time.monotonic()

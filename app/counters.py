@@ -75,7 +75,7 @@ class Counters:
         self._storage = RedisStorage(
             settings.redis_url, connection_pool=self._client.connection_pool, key_prefix=keys.LIMITS
         )
-        self._batches: Batching[Sequence[Hit], list[Count]] = Batching(self._count_shared)
+        self._batches: Batching[Sequence[Hit], list[Count]] = Batching(self._count_shared, patience=4)
         self._failing = False
         self._trying = False
         self._alone_until = float("-inf")
