@@ -12,8 +12,8 @@ CANONICAL: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{1
 NOBODY: Final = UUID(int=0)
 
 
-class SessionIdConverter(BaseConverter):
-    """A session's id. A malformed one becomes the id that no session has.
+class IdConverter(BaseConverter):
+    """The id of a session or a key. A malformed one becomes the id that nothing has.
 
     So it is answered like any unknown id, by the same code and after the same look at the key, not as an unknown path.
     """

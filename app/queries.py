@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar, get_origin
+from urllib.parse import urlencode
 
 from flask import request
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +36,12 @@ def read_positions(model: type[Model]) -> Model:
     except ValidationFailed as refused:
         fault = refused.errors[0]
         raise InvalidPosition(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
+
+
+def next_page(cursor: str) -> dict[str, str]:
+    """Return the header that leads to the next page of a listing: this request with another cursor."""
+    args = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
+    return {"Link": f'<{request.path}?{urlencode([*args, ("cursor", cursor)])}>; rel="next"'}
 
 
 def _given(name: str, annotation: Any) -> str | list[str]:

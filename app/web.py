@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Final, cast
 from flask import current_app
 from redis import Redis
 
+from app.audit_trail import AuditTrail
 from app.checks import Checks, Parts
 from app.counters import Counters
 from app.doorbell import Doorbell
+from app.key_watch import KeyWatch
 from app.keyring import Keyring
 from app.open_streams import OpenStreams
 from app.process import is_patched
 from app.searches import Searches
 from app.sight import Sight
+from app.stored_keys import StoredKeys
 from core.clock import SystemClock
 from core.vital import watch_hub
 from models.database import Database
@@ -45,6 +48,8 @@ class Web:
     hub: Hub
     doorbell: Doorbell
     keyring: Keyring
+    key_watch: KeyWatch
+    trail: AuditTrail
     streams: OpenStreams
     searches: Searches
     counters: Counters
@@ -64,10 +69,15 @@ def open_web(settings: Settings) -> Web:
     client = connect(settings)
     log = Log(client, database)
     hub = Hub(log, Doorbells(connect(settings, "pubsub")), settings)
+    streams = OpenStreams(streams_cap(settings), settings.max_streams_per_key)
+    clock, trail = SystemClock(), AuditTrail(database)
+    stored = StoredKeys(database, clock)
+    key_watch = KeyWatch(database, stored, clock)
     if is_patched():  # a plain process, a test's, has no loop: it follows nothing that is still live
         hub.open()
+        key_watch.open()
+        trail.open()
         watch_hub()
-    streams, clock = OpenStreams(streams_cap(settings), settings.max_streams_per_key), SystemClock()
     counters = Counters(settings, clock)
     return Web(
         settings=settings,
@@ -77,7 +87,9 @@ def open_web(settings: Settings) -> Web:
         log=log,
         hub=hub,
         doorbell=Doorbell(sender(settings), client, Appender(client, settings)),
-        keyring=Keyring(settings.api_keys),
+        keyring=Keyring(settings.api_keys, stored),
+        key_watch=key_watch,
+        trail=trail,
         streams=streams,
         searches=Searches(clock),
         counters=counters,

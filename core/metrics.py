@@ -36,6 +36,7 @@ RATE_LIMITS_ALONE = Counter(
     "jelmore_rate_limits_alone_total", "Requests counted by this process alone, because Redis did not answer"
 )
 SENDS_FAILED = Counter("jelmore_task_sends_failed_total", "Tasks the broker did not take", ("task",))
+AUDIT_DROPPED = Counter("jelmore_audit_dropped_total", "Refusals and opened streams that came too fast to be noted")
 
 # The log.
 ENTRIES = Counter("jelmore_log_entries_total", "Entries appended to Redis")
@@ -77,6 +78,8 @@ ORPHANS_KILLED = Counter("jelmore_orphans_killed_total", "Processes found withou
 STARTS_SENT_AGAIN = Counter("jelmore_starts_sent_again_total", "Start tasks the broker had forgotten")
 WORKERS_LOST = Counter("jelmore_workers_lost_total", "Workers declared lost")
 TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions settled in the place of a lost worker")
+AUDIT_SEALED = Counter("jelmore_audit_sealed_total", "Audit rows sealed into the chain")
+AUDIT_FAULTS = Counter("jelmore_audit_faults_total", "Audit rows that could not be written or sealed", ("part",))
 RESTARTS = Counter("jelmore_session_restarts_total", "Sessions that began again because their worker was lost")
 
 

@@ -28,6 +28,9 @@ class EventKind(StrEnum):
     SESSION_TERMINATED = "session.terminated"
     SESSION_FAILED = "session.failed"
     WORKER_LOST = "worker.lost"
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
+    KEY_ROTATED = "key.rotated"
 
 
 ENDINGS: Final = {

@@ -247,8 +247,14 @@ class ApiKey(Base):
 
     __tablename__ = "api_keys"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
     secret_hash: Mapped[bytes]
+    """sha256 of the whole key as it is presented."""
+    generation: Mapped[int] = mapped_column(server_default=text("1"))
+    """How many secrets it has had: whoever came in with an older one goes when that one ends."""
+    previous_hash: Mapped[bytes | None]
+    previous_expires_at: Mapped[datetime | None]
+    """Until when the secret before the last rotation is taken, too."""
     name: Mapped[str]
     owner: Mapped[str]
     permissions: Mapped[list[str]] = mapped_column(ARRAY(Text))
@@ -256,11 +262,34 @@ class ApiKey(Base):
     max_sessions: Mapped[int | None]
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    rotated_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
-    __table_args__ = (Index("ix_api_keys_owner", "owner"),)
+    __table_args__ = (
+        Index("ix_api_keys_owner", "owner"),
+        # Sessions are counted by the name of the key that made them.
+        Index("ix_api_keys_live_name", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
+    )
+
+
+class Ticket(Base):
+    """A key's leave to open one stream of one session, once, soon. Deleted by whoever uses it."""
+
+    __tablename__ = "tickets"
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """sha256 of the ticket."""
+    session_id: Mapped[UUID]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    key_id: Mapped[UUID | None]
+    """None: a key of the environment, known by its name."""
+    key_name: Mapped[str]
+    generation: Mapped[int]
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_tickets_expires_at", "expires_at"),)
 
 
 class AuditRow(Base):
@@ -271,6 +300,8 @@ class AuditRow(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     at: Mapped[datetime]
     actor: Mapped[str]
+    key_id: Mapped[UUID | None]
+    """Names may be given again when a key is gone; None: a key of the environment, or nobody known."""
     owner: Mapped[str | None]
     action: Mapped[str]
     target: Mapped[str | None]
@@ -278,12 +309,30 @@ class AuditRow(Base):
     address: Mapped[str | None]
     request_id: Mapped[str | None]
     detail: Mapped[dict[str, Any] | None]
+    position: Mapped[int | None] = mapped_column(BigInteger)
+    """Its place in the chain: 1, 2, 3 … without holes, in the order of ids, which may have some (rolled back)."""
     seal: Mapped[bytes | None]
 
     __table_args__ = (
         Index("ix_audit_at", "at"),
+        Index("ix_audit_actor_id", "actor", "id"),
+        Index("ix_audit_target_id", "target", "id", postgresql_where=text("target IS NOT NULL")),
+        Index("ix_audit_position", "position", unique=True, postgresql_where=text("position IS NOT NULL")),
         Index("ix_audit_unsealed", "id", postgresql_where=text("seal IS NULL")),
     )
+
+
+class AuditAnchor(Base):
+    """A point of the audit chain that stays when the rows before it are removed. The last one is the chain's head."""
+
+    __tablename__ = "audit_anchors"
+
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    audit_id: Mapped[int] = mapped_column(BigInteger)
+    seal: Mapped[bytes]
+    cut: Mapped[bool]
+    """Whether the rows up to here were removed by retention."""
+    sealed_at: Mapped[datetime]
 
 
 class KeptAnswer(Base):

@@ -17,6 +17,7 @@ from core import metrics
 from core.errors import DatabaseUnavailable
 from models import backlog, idempotency, workers
 from tasks.queue import SESSIONS, direct_name, redis_lists
+from tasks.sealing import Sealer
 from tasks.takeover import KEPT_BY_NOBODY, WORKER_LOST, Salvage
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Housekeeper:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._waiting_for_redis: dict[UUID, float] = {}
+        self._sealer = Sealer(means.database, means.settings, means.clock)
 
     def keep(self, stop: threading.Event) -> None:
         """Take the lock as soon as it is free, then do a round every few seconds, until told to stop."""
@@ -83,6 +85,7 @@ class Housekeeper:
         self._send_again()
         self._delete_dead_queues()
         self._forget_answers()
+        self._sealer.round()
 
     def _note_run(self) -> bool:
         settings = self._means.settings

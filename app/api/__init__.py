@@ -5,6 +5,29 @@ from __future__ import annotations
 from app.api.root import blueprint
 
 # Importing a module puts its routes on the blueprint.
-from app.api import controls, inputs, listing, output, sessions, streams, waits  # isort: skip
+from app.api import (  # isort: skip
+    audit,
+    controls,
+    inputs,
+    keys,
+    listing,
+    output,
+    sessions,
+    streams,
+    tickets,
+    waits,
+)
 
-__all__ = ["blueprint", "controls", "inputs", "listing", "output", "sessions", "streams", "waits"]
+__all__ = [
+    "blueprint",
+    "audit",
+    "controls",
+    "inputs",
+    "keys",
+    "listing",
+    "output",
+    "sessions",
+    "streams",
+    "tickets",
+    "waits",
+]

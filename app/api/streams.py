@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import socket
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
@@ -11,10 +12,11 @@ import structlog
 from flask import Response, request
 
 from app.api.root import blueprint
-from app.auth import current_caller, requires
+from app.auth import current_caller, requires_or_ticket
 from app.errors import INTERNAL
 from app.keyring import Permission
 from app.limits import limited
+from app.origin import note
 from app.positions import start_of
 from app.queries import Query, read_query
 from app.web import current_web
@@ -25,10 +27,11 @@ from streams.entries import EntryKind, timestamp_ms
 from streams.ring import Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from flask.typing import ResponseReturnValue
 
+    from app.key_watch import Watched
     from app.web import Web
 
 log = structlog.get_logger(__name__)
@@ -58,7 +61,7 @@ class Filter(Query):
 
 
 @blueprint.get("/sessions/<session_id:session_id>/stream")
-@requires(Permission.READ)
+@requires_or_ticket(Permission.READ)
 @limited("streaming")
 def stream_session(session_id: UUID) -> ResponseReturnValue:
     """Follow a session until after its end. No database connection is held meanwhile."""
@@ -72,16 +75,23 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
     if request.method == "HEAD":
         return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
     wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
-    key = current_caller().identity
-    web.streams.take(session_id, key)
+    with ExitStack() as place:
+        key = current_caller().identity
+        web.streams.take(session_id, key)
+        place.callback(web.streams.leave, session_id, key)
+        watched = web.key_watch.enter(current_caller(), _cutter())
+        place.callback(web.key_watch.leave, watched)
+        with web.database.transaction() as tx:
+            note(tx, "session.stream", session_id, at=web.clock.at())
+        leave = place.pop_all().close
     _limit_waiting(web)
-    response = Response(_events(web, session_id, wish), headers=HEADERS)
-    response.call_on_close(partial(_left, web, session_id, key, web.clock.now()))
+    response = Response(_events(web, session_id, wish, watched), headers=HEADERS)
+    response.call_on_close(partial(_left, web, session_id, web.clock.now(), leave))
     return response
 
 
-def _left(web: Web, session_id: UUID, key: str, since: float) -> None:
-    web.streams.leave(session_id, key)
+def _left(web: Web, session_id: UUID, since: float, leave: Callable[[], None]) -> None:
+    leave()
     log.info("stream closed", session_id=str(session_id), seconds=round(web.clock.now() - since, 3))
 
 
@@ -94,19 +104,34 @@ def _nothing_follows() -> Response:
 
 def _limit_waiting(web: Web) -> None:
     """Close on a follower that takes no byte for long: without this it would hold its greenlet for ever."""
-    socket = request.environ.get("gunicorn.socket")
-    if socket is not None:
-        socket.settimeout(web.settings.follower_timeout_seconds)
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(web.settings.follower_timeout_seconds)
 
 
-def _events(web: Web, session_id: UUID, wish: Wish) -> Iterator[bytes]:
+def _cutter() -> Callable[[], None] | None:
+    """Return what ends this connection from outside; None where there is none, in a test's process."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return None
+
+    def cut() -> None:
+        with suppress(OSError):  # it has ended by itself
+            connection.shutdown(socket.SHUT_RDWR)
+
+    return cut
+
+
+def _events(web: Web, session_id: UUID, wish: Wish, watched: Watched) -> Iterator[bytes]:
     """Yield the stream. Whatever happens inside is told inside: the status line is long gone."""
     yield sse.connected(session_id, _at_ms(web))
     try:
         # Closed by us, at once: a follower that waits for the garbage collector still counts.
         with closing(cast("Generator[bytes]", web.hub.follow(session_id, wish))) as chunks:
             for chunk in chunks:
-                yield from _pieces(chunk)
+                for piece in _pieces(chunk):
+                    watched.check()
+                    yield piece
     except JelmoreError as fault:
         log.warning("a stream cannot go on", session_id=str(session_id), error=fault.code)
         yield sse.stream_error(fault.code, fault.detail, _at_ms(web))

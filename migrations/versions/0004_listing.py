@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003_listing"
-down_revision = "0002_idempotency"
+revision = "0004_listing"
+down_revision = "0003_idempotency"
 branch_labels = None
 depends_on = None
 
