@@ -37,11 +37,15 @@ def on_starting(_server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tell the streams to come again elsewhere as soon as this process is to leave.
+    """Bound what a connection may cost, and tell the streams to come again elsewhere as soon as this process is to leave.
 
-    gunicorn has no hook for it: its own graceful stop waits for the streams, and then cuts them without a word.
+    gunicorn has no hook for the latter: its own graceful stop waits for the streams, and then cuts them without a word.
     """
     import gevent  # patched by now
+
+    from app.connections import guard
+
+    guard(worker, _settings)
 
     def watch() -> None:
         while worker.alive:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 
 from flask import g, request
 
+from app import limits
 from app.web import current_web
 from core.errors import ApiKeyRequired, InsufficientPermissions, InvalidApiKey, KeyInQuery, TicketInvalid
 from models import api_keys, tickets
@@ -64,7 +65,7 @@ def requires_or_ticket(permission: Permission) -> Callable[[Callable[P, R]], Cal
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             if TICKET in request.args and not _bearer():
-                g.caller = authenticate_ticket(cast("UUID", kwargs["session_id"]), permission)
+                _enter(authenticate_ticket(cast("UUID", kwargs["session_id"]), permission))
             else:
                 _enter(_authenticate())
             need(permission)
@@ -90,8 +91,9 @@ def requires_key_or_ticket(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def _enter(caller: Caller) -> None:
-    """Note who asks: from here on the request is theirs."""
+    """Note who asks: from here on the request is theirs, and counted for them."""
     g.caller = caller
+    limits.admit(caller)
 
 
 def need(permission: Permission) -> None:

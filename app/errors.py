@@ -57,6 +57,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.RateLimited: 429,
         errors.TooManySessions: 429,
         errors.TooManyStreams: 503,
+        errors.TooManyStreamsOfKey: 429,
         errors.DatabaseUnavailable: 503,
         errors.MetricsUnavailable: 503,
     }
@@ -81,7 +82,7 @@ INTERNAL: Final = "Internal server error"
 
 def install(app: Flask) -> None:
     """Answer every error in the one shape."""
-    app.register_error_handler(JelmoreError, _ours)
+    app.register_error_handler(JelmoreError, answer)
     app.register_error_handler(http.HTTPException, _theirs)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -96,10 +97,24 @@ def shape(error: JelmoreError) -> dict[str, Any]:
     }
     if isinstance(error, errors.ValidationFailed):
         body["errors"] = error.errors
+    if isinstance(error, errors.RateLimited):
+        body |= _limits(error)
     return body
 
 
-def _ours(error: JelmoreError) -> Response:
+def _limits(error: errors.RateLimited) -> dict[str, Any]:
+    return {
+        "error": "Rate limit exceeded",
+        "message": error.detail,
+        "limit": error.limit,
+        "window_seconds": error.window_seconds,
+        "retry_after": error.retry_after_seconds,
+        "remaining": 0,
+    }
+
+
+def answer(error: JelmoreError) -> Response:
+    """Return the answer that tells an error."""
     status = STATUSES.get(type(error))
     if status is None:
         return _unforeseen(error)
@@ -118,7 +133,7 @@ def _theirs(error: http.HTTPException) -> Response:
     kind = next((ours for theirs, ours in OURS.items() if isinstance(error, theirs)), None)
     if kind is None:
         return _unforeseen(error)
-    response = _ours(kind())
+    response = answer(kind())
     if isinstance(error, http.MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response

@@ -9,9 +9,10 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import access, commands, errors, headers, health, origin, request_id, static_files
+from app import access, commands, cors, errors, headers, health, limits, origin, request_id, static_files
 from app.api import blueprint
 from app.converters import IdConverter
+from app.unread import Unread
 from app.web import EXTENSION, open_web
 from core import logs
 from core.settings import load_settings
@@ -50,12 +51,15 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     app.url_map.converters["session_id"] = app.url_map.converters["key_id"] = IdConverter
     if hops := world.settings.trusted_proxy_hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    app.wsgi_app = Unread(app.wsgi_app)  # type: ignore[method-assign]
     request_id.install(app)
     access.install(app)
     headers.install(app)
+    cors.install(app)
     errors.install(app)
     origin.install(app)
     commands.install(app)
+    limits.install(app)  # last: what it refuses when the answer is ready still goes through all of the above
     app.register_blueprint(health.blueprint)
     app.register_blueprint(static_files.blueprint)
     app.register_blueprint(blueprint, url_prefix=f"{world.settings.api_prefix}/v1")

@@ -17,7 +17,6 @@ from flask import Response, g, request
 from flask_sock import Sock
 from simple_websocket import ConnectionError as NotShaken
 
-from app.origins import refuse_other_origins
 from app.sockets import FAILED, Socket
 from app.web import current_web
 from core import metrics
@@ -103,7 +102,6 @@ class _Door:
             @functools.wraps(self._view)
             def guarded(**arguments: Any) -> Response:
                 _check_handshake()
-                refuse_other_origins()
                 g.opening = opening = self._view(**arguments)
                 try:
                     return _shaken(shake, arguments)

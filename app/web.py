@@ -10,12 +10,14 @@ from redis import Redis
 
 from app.audit_trail import AuditTrail
 from app.checks import Checks, Parts
+from app.counters import Counters
 from app.doorbell import Doorbell
 from app.key_watch import KeyWatch
 from app.keyring import Keyring
 from app.open_streams import OpenStreams
 from app.process import is_patched
 from app.searches import Searches
+from app.sight import Sight
 from app.stored_keys import StoredKeys
 from core.clock import SystemClock
 from core.vital import watch_hub
@@ -40,6 +42,7 @@ class Web:
 
     settings: Settings
     database: Database
+    sight: Sight
     redis: Redis
     log: Log
     hub: Hub
@@ -49,12 +52,14 @@ class Web:
     trail: AuditTrail
     streams: OpenStreams
     searches: Searches
+    counters: Counters
     checks: Checks
     clock: Clock
 
     def close(self) -> None:
         """Let go of every connection."""
         self.redis.close()
+        self.sight.close()
         self.database.close()
 
 
@@ -64,7 +69,8 @@ def open_web(settings: Settings) -> Web:
     client = connect(settings)
     log = Log(client, database)
     hub = Hub(log, Doorbells(connect(settings, "pubsub")), settings)
-    streams, clock, trail = OpenStreams(streams_cap(settings)), SystemClock(), AuditTrail(database)
+    streams = OpenStreams(streams_cap(settings), settings.max_streams_per_key)
+    clock, trail = SystemClock(), AuditTrail(database)
     stored = StoredKeys(database, clock)
     key_watch = KeyWatch(database, stored, clock)
     if is_patched():  # a plain process, a test's, has no loop: it follows nothing that is still live
@@ -72,9 +78,11 @@ def open_web(settings: Settings) -> Web:
         key_watch.open()
         trail.open()
         watch_hub()
+    counters = Counters(settings, clock)
     return Web(
         settings=settings,
         database=database,
+        sight=Sight(database, settings),
         redis=client,
         log=log,
         hub=hub,
@@ -84,7 +92,8 @@ def open_web(settings: Settings) -> Web:
         trail=trail,
         streams=streams,
         searches=Searches(clock),
-        checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, clock)),
+        counters=counters,
+        checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, counters, clock)),
         clock=clock,
     )
 

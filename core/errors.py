@@ -13,7 +13,7 @@ class JelmoreError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "INTERNAL_ERROR"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or type(self).__doc__ or self.code
@@ -130,10 +130,8 @@ class InsufficientPermissions(JelmoreError):
     code = "INSUFFICIENT_PERMISSIONS"
 
 
-class OriginNotAllowed(JelmoreError):
-    """Pages of that origin may not ask here."""
-
-    code = "ORIGIN_NOT_ALLOWED"
+class OriginNotAllowed(InsufficientPermissions):
+    """Pages of this origin may not use this service."""
 
 
 # What is asked for.
@@ -211,6 +209,12 @@ class RateLimited(TooMany):
 
     code = "RATE_LIMITED"
 
+    def __init__(self, limit: int, window_seconds: int, retry_after_seconds: int) -> None:
+        super().__init__(f"Too many requests: {limit} per {window_seconds} seconds")
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self.retry_after_seconds = retry_after_seconds
+
 
 class TooManySessions(TooMany):
     """Too many sessions are live; try again when one has ended."""
@@ -222,6 +226,10 @@ class TooManyStreams(TooMany):
     """Too many streams are open."""
 
     code = "TOO_MANY_STREAMS"
+
+
+class TooManyStreamsOfKey(TooManyStreams):
+    """Too many streams are open with this key."""
 
 
 class DatabaseUnavailable(JelmoreError):

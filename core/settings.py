@@ -90,7 +90,7 @@ class Settings(BaseModel):
     web_concurrency: Count = 1  # web processes
     worker_connections: Count = 1000  # requests at once in one web process
     max_body_bytes: Bytes = MIB
-    body_timeout_seconds: Seconds = 10.0  # for a whole body to arrive
+    body_timeout_seconds: Seconds = 10.0  # for a whole body to arrive, and for the head of a connection's first request
     cors_origins: Origins = ()  # default: every origin outside production, none in it
     trusted_proxy_hops: Annotated[int, Field(ge=0)] = 0
     graceful_timeout_seconds: Count = 20  # for open requests when a web process leaves
@@ -123,7 +123,7 @@ class Settings(BaseModel):
     rate_limit_streaming: RateLimit = Rate(5, "minute")
     rate_limit_websocket: RateLimit = Rate(10, "minute")
     max_streams: Count = 4000  # in one web process
-    max_streams_per_key: Count | None = None
+    max_streams_per_key: Count | None = None  # in one web process
     max_concurrent_sessions: Count = 100  # not ended ones, waiting ones too
     max_sessions_per_owner: Count | None = None  # not ended ones, as above
 

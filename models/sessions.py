@@ -1,6 +1,6 @@
-"""Sessions as rows: opening, finding, listing, moving along the lifecycle, asking to stop.
+"""Sessions as rows: opening, finding, moving along the lifecycle, asking to stop.
 
-Claiming and holding a session is `models.claims`; writing its end is `models.endings`.
+Listing them is `models.listing`; claiming and holding one is `models.claims`; writing its end is `models.endings`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from models.lifecycle import LIVE, Reason, Status, Trigger
 from models.tables import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from datetime import datetime
     from uuid import UUID
 
@@ -54,17 +53,6 @@ class Caps:
     total: int | None
     per_owner: int | None = None
     per_key: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionQuery:
-    """A listing. `owner` None means every owner's. `statuses` empty means any."""
-
-    owner: str | None
-    user_id: str | None = None
-    statuses: Collection[Status] = ()
-    program: str | None = None
-    limit: int = 100
 
 
 def open_session(tx: Transaction, new: NewSession, caps: Caps, *, at: datetime) -> Session:
@@ -148,21 +136,6 @@ def locked(tx: Transaction, session_id: UUID) -> Session:
     if session is None:
         raise SessionNotFound
     return session
-
-
-def list_sessions(tx: Transaction, query: SessionQuery) -> list[Session]:
-    """Return sessions, newest first."""
-    wanted = select(Session).order_by(Session.id.desc()).limit(query.limit)
-    for column, value in (
-        (Session.owner, query.owner),
-        (Session.user_id, query.user_id),
-        (Session.program, query.program),
-    ):
-        if value is not None:
-            wanted = wanted.where(column == value)
-    if query.statuses:
-        wanted = wanted.where(Session.status.in_(query.statuses))
-    return list(tx.scalars(wanted))
 
 
 def advance(session: Session, trigger: Trigger, *, at: datetime) -> bool:

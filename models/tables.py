@@ -144,6 +144,13 @@ class Session(Base):
         CheckConstraint(_one_of("status", tuple(Status)), name="status"),
         CheckConstraint(f"(status IN ('completed', 'terminated', 'failed')) = (ended_at IS NOT NULL)", name="ended"),  # noqa: F541
         Index("ix_sessions_owner_id", "owner", "id"),
+        Index("ix_sessions_user_id_id", "user_id", "id", postgresql_where=text("user_id IS NOT NULL")),
+        Index(
+            "ix_sessions_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+        ),
         # Every live session: counted for the caps, looked at by holders and housekeeping. Small whatever the history.
         Index("ix_sessions_live", "worker", "status", "owner", postgresql_where=LIVE_ONLY),
         Index(
@@ -326,6 +333,24 @@ class AuditAnchor(Base):
     cut: Mapped[bool]
     """Whether the rows up to here were removed by retention."""
     sealed_at: Mapped[datetime]
+
+
+class KeptAnswer(Base):
+    """The answer to a request with an idempotency key, for a day: a repeat gets it again."""
+
+    __tablename__ = "kept_answers"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    """The API key's identity: another key's idempotency keys are others."""
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    """sha256 of what was asked for."""
+    status: Mapped[int]
+    body: Mapped[str]
+    headers: Mapped[dict[str, str]]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_kept_answers_created_at", "created_at"),)
 
 
 class HousekeepingRun(Base):

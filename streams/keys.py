@@ -34,5 +34,8 @@ def holder(incarnation: UUID) -> str:
     return f"{PREFIX}worker:{incarnation}"
 
 
+LIMITS: Final = f"{PREFIX}limits"
+"""Prefix of strings with a TTL, the counters of rate limits: how often something was done in a window that began with the first."""
+
 RELAY: Final = f"{PREFIX}relay"
 """Channel on which nobody publishes: keeps the relay's connection subscribed."""

@@ -11,13 +11,15 @@ from redis.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Purpose = Literal["commands", "pubsub"]
+Purpose = Literal["commands", "pubsub", "limits"]
 
 # redis-py 8 would wait 5 s, ten times: 59 s for one command to a server that is stopped.
 _OPTIONS: Final[Mapping[Purpose, dict[str, float]]] = {
     "commands": {"socket_timeout": 2.0, "socket_connect_timeout": 1.0},
     # Silence is normal here; the listener asks for a sign of life itself (streams/doorbells.py).
     "pubsub": {"socket_timeout": 5.0, "socket_connect_timeout": 1.0},
+    # Every request waits for it, for less than this, and can do without.
+    "limits": {"socket_timeout": 1.0, "socket_connect_timeout": 1.0},
 }
 _POOL_SIZE: Final = 64
 _POOL_WAIT_SECONDS: Final = 2.0

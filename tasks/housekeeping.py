@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from core import metrics
 from core.errors import DatabaseUnavailable
-from models import backlog, workers
+from models import backlog, idempotency, workers
 from tasks.queue import SESSIONS, direct_name, redis_lists
 from tasks.sealing import Sealer
 from tasks.takeover import KEPT_BY_NOBODY, WORKER_LOST, Salvage
@@ -84,6 +84,7 @@ class Housekeeper:
         self._end_unheld()
         self._send_again()
         self._delete_dead_queues()
+        self._forget_answers()
         self._sealer.round()
 
     def _note_run(self) -> bool:
@@ -161,3 +162,7 @@ class Housekeeper:
                 self._means.broker.delete(*redis_lists(direct_name(node)))
         except RedisError:
             log.debug("dead queues not deleted: Redis is away")
+
+    def _forget_answers(self) -> None:
+        with self._means.database.transaction() as tx:
+            idempotency.forget_old(tx, at=self._means.clock.at())

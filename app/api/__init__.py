@@ -5,7 +5,19 @@ from __future__ import annotations
 from app.api.root import blueprint
 
 # Importing a module puts its routes on the blueprint.
-from app.api import audit, controls, inputs, keys, output, sessions, streams, tickets, waits, websocket  # isort: skip
+from app.api import (  # isort: skip
+    audit,
+    controls,
+    inputs,
+    keys,
+    listing,
+    output,
+    sessions,
+    streams,
+    tickets,
+    waits,
+    websocket,
+)
 
 __all__ = [
     "blueprint",
@@ -13,6 +25,7 @@ __all__ = [
     "controls",
     "inputs",
     "keys",
+    "listing",
     "output",
     "sessions",
     "streams",

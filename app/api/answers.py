@@ -17,7 +17,7 @@ from werkzeug.datastructures import Headers
 from app import json_input, stopping
 from app.api import messages as said
 from app.api.controls import ending_input, interrupting, resizing, signalling
-from app.api.inputs import accept_input
+from app.api.inputs import accept_message
 from app.api.streams import kinds_named
 from app.asking import accept, outcome
 from app.auth import current_caller, need
@@ -151,7 +151,7 @@ class Answers:
             raise
 
     def _input(self, message: said.Input) -> None:
-        accepted = accept_input(self._session_id, message.as_request())
+        accepted = accept_message(self._session_id, message.as_request(), message.id)
         members = {name: accepted[name] for name in ("input_id", "input_seq")}
         self._say("input_received", members, message.id)
 

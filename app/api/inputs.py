@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
@@ -13,6 +15,7 @@ from app.api.root import blueprint
 from app.api.schemas import InputRequest, InputView
 from app.auth import current_caller, requires
 from app.bodies import read_body
+from app.idempotency import Effect, claimed, once, perform
 from app.keyring import Permission
 from app.origin import note, origin
 from app.queries import Query, read_query
@@ -22,6 +25,9 @@ from models.inputs import Kind, NewInput
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
+
+    from app.web import Web
+    from models.database import Transaction
 
 
 class Page(Query):
@@ -35,26 +41,39 @@ class Page(Query):
 @requires(Permission.WRITE)
 def send_input(session_id: UUID) -> ResponseReturnValue:
     """Accept input: numbered and durable before the answer."""
-    return accept_input(session_id, read_body(InputRequest))
+    wanted = read_body(InputRequest)
+    return once(f"POST sessions/{session_id}/input", wanted, partial(_accept, current_web(), session_id, wanted))
 
 
-def accept_input(session_id: UUID, wanted: InputRequest) -> dict[str, Any]:
-    """Write input into a session's mailbox, ring, and return what the one who sent it is told."""
+def accept_message(session_id: UUID, wanted: InputRequest, message_id: str | None) -> dict[str, Any]:
+    """Accept input that came over a socket, and return what POST would have answered.
+
+    Input with the `message_id` of a former one of this session, sent with the same key, was accepted then.
+    """
     web = current_web()
+    claim = None
+    if message_id is not None:
+        # Ids of messages are often 1, 2, 3: those of other sessions are not to be met.
+        claim = claimed(current_caller(), f"{session_id}/{message_id}", f"message to {session_id}", wanted)
+    answer, _ = perform(web, claim, partial(_accept, web, session_id, wanted))
+    told: dict[str, Any] = json.loads(answer.body)
+    return told
+
+
+def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction) -> Effect:
     at = web.clock.at()
-    with web.database.transaction() as tx:
-        session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
-        body = wanted.exact(terminal=session.terminal is not None)
-        row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
-        note(tx, "session.input", session_id, at=at, detail={"input_id": str(row.input_id)})
-    web.doorbell.ring(row.bell, request_id=request_id.current())
-    return {
+    session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
+    body = wanted.exact(terminal=session.terminal is not None)
+    row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
+    note(tx, "session.input", session_id, at=at, detail={"input_id": str(row.input_id)})
+    answer = {
         "message": "Input sent successfully",
         "session_id": str(session_id),
         "input_length": len(wanted.input.encode()),
         "input_id": str(row.input_id),
         "input_seq": row.input_seq,
     }
+    return Effect(answer, then=partial(web.doorbell.ring, row.bell, request_id=request_id.current()))
 
 
 @blueprint.get("/sessions/<session_id:session_id>/inputs")

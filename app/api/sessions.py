@@ -1,45 +1,39 @@
-"""Sessions: create, show, list, end."""
+"""Sessions: create, show, end."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-from flask import jsonify, url_for
+from flask import url_for
 from pydantic import Field
 
 from app import directories, request_id, stopping
 from app.api.root import blueprint
-from app.api.schemas import Name, SessionRequest, SessionView
+from app.api.schemas import SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
+from app.idempotency import Effect, once
 from app.keyring import Permission
+from app.limits import limited
 from app.origin import note
 from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import UnknownProgram
 from models import backlog, sessions
-from models.lifecycle import Status  # noqa: TC001  (pydantic reads the annotations)
-from models.sessions import Caps, NewSession, SessionQuery
+from models.sessions import Caps, NewSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flask.typing import ResponseReturnValue
 
+    from app.web import Web
     from core.settings import Settings
     from models.database import Transaction
     from models.tables import Session
-
-
-class Listing(Query):
-    """GET /sessions."""
-
-    user_id: Name | None = None
-    status: tuple[Status, ...] = ()
-    program: Name | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class Termination(Query):
@@ -51,37 +45,23 @@ class Termination(Query):
 
 @blueprint.post("/sessions")
 @requires(Permission.WRITE)
+@limited("session_creation")
 def create_session() -> ResponseReturnValue:
     """Open a session: the row first, then the message that asks a worker to run it."""
-    web = current_web()
-    new = _spec(read_body(SessionRequest), web.settings)
-    at = web.clock.at()
-    with web.database.transaction() as tx:
-        session = sessions.open_session(tx, new, _caps(web.settings), at=at)
-        note(tx, "session.create", session.id, at=at, detail={"program": session.program})
-        shown = _shown(tx, [session])[0]
-    web.doorbell.start(session, request_id=request_id.current())
-    location = url_for("api.show_session", session_id=session.id)
-    return shown, 201, {"Location": location}
+    wanted = read_body(SessionRequest)
+    return once("POST sessions", wanted, partial(_open, current_web(), wanted))
 
 
 @blueprint.get("/sessions/<session_id:session_id>")
 @requires(Permission.READ)
 def show_session(session_id: UUID) -> ResponseReturnValue:
     """Show one session."""
-    with current_web().database.transaction() as tx:
-        return _shown(tx, [sessions.visible(tx, session_id, current_caller().sees)])[0]
-
-
-@blueprint.get("/sessions")
-@requires(Permission.READ)
-def list_sessions() -> ResponseReturnValue:
-    """List sessions, newest first."""
-    wanted = read_query(Listing)
-    query = SessionQuery(current_caller().sees, wanted.user_id, wanted.status, wanted.program, wanted.limit)
-    with current_web().database.transaction() as tx:
-        shown = _shown(tx, sessions.list_sessions(tx, query))
-    return jsonify(shown)
+    web, owner = current_web(), current_caller().sees
+    session = web.sight.visible(session_id, owner)
+    if not backlog.is_waiting(session):
+        return SessionView.of(session, None).as_json()
+    with web.database.transaction() as tx:  # its place among those that wait is to be counted
+        return shown(tx, [sessions.visible(tx, session_id, owner)])[0]
 
 
 @blueprint.delete("/sessions/<session_id:session_id>")
@@ -96,7 +76,17 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
     return stopping.told(session), 200 if session.ended_at else 202
 
 
-def _shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
+def _open(web: Web, wanted: SessionRequest, tx: Transaction) -> Effect:
+    at = web.clock.at()
+    session = sessions.open_session(tx, _spec(wanted, web.settings), _caps(web.settings), at=at)
+    note(tx, "session.create", session.id, at=at, detail={"program": session.program})
+    location = url_for("api.show_session", session_id=session.id)
+    start = partial(web.doorbell.start, session, request_id=request_id.current())
+    return Effect(shown(tx, [session])[0], 201, {"Location": location}, then=start)
+
+
+def shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
+    """Show rows, with the places of those that wait."""
     places = backlog.places(tx, found)
     return [SessionView.of(session, places.get(session.id)).as_json() for session in found]
 

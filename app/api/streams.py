@@ -15,6 +15,7 @@ from app.api.root import blueprint
 from app.auth import current_caller, requires_or_ticket
 from app.errors import INTERNAL
 from app.keyring import Permission
+from app.limits import limited
 from app.origin import note
 from app.positions import start_of
 from app.queries import Query, read_query
@@ -66,6 +67,7 @@ def kinds_named(names: Iterable[str]) -> frozenset[EntryKind]:
 
 @blueprint.get("/sessions/<session_id:session_id>/stream")
 @requires_or_ticket(Permission.READ)
+@limited("streaming")
 def stream_session(session_id: UUID) -> ResponseReturnValue:
     """Follow a session until after its end. No database connection is held meanwhile."""
     web = current_web()
@@ -79,8 +81,9 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
         return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
     wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
     with ExitStack() as place:
-        web.streams.take(session_id)
-        place.callback(web.streams.leave, session_id)
+        key = current_caller().identity
+        web.streams.take(session_id, key)
+        place.callback(web.streams.leave, session_id, key)
         watched = web.key_watch.enter(current_caller(), _cutter())
         place.callback(web.key_watch.leave, watched)
         with web.database.transaction() as tx:

@@ -14,6 +14,7 @@ from core.ids import uuid7
 from core.settings import Settings, load_settings
 from tests.integration.app.holder import Holder
 from tests.integration.app.serving import Api, Gunicorn
+from tests.service import NO_RATE_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ def variables(database_url: str, valkey: Valkey, roots: Path) -> dict[str, str]:
         "MAX_CONCURRENT_SESSIONS": "10000",
         "HEARTBEAT_SECONDS": "0.3",
         "BODY_TIMEOUT_SECONDS": "1",
+        **NO_RATE_LIMITS,
     }
 
 

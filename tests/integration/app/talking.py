@@ -123,7 +123,7 @@ HANDSHAKE: Final = {
 class Raw:
     """A connection that may break every rule."""
 
-    def __init__(self, api: Api, session_id: UUID | str, *, line: str = "", **headers: str | None) -> None:
+    def __init__(self, api: Api, session_id: UUID | str, *, line: str | None = None, **headers: str | None) -> None:
         base = urlsplit(str(api.client.base_url))
         assert base.hostname is not None
         self.connection = socket.create_connection((base.hostname, base.port or 80), timeout=PATIENCE_SECONDS)

@@ -89,7 +89,7 @@ def test_pages_of_other_origins_are_refused_whatever_key_they_have(guarded: Api)
     for origin in ("https://evil.example", "null", "https://here.example.evil.example", "http://here.example", ""):
         with_key = refused(guarded, session_id, suppress_origin=False, origin=origin or "https://")
         without = refused(guarded, session_id, suppress_origin=False, origin=origin or "https://", header={})
-        assert code(with_key) == code(without) == (403, "ORIGIN_NOT_ALLOWED")
+        assert code(with_key) == code(without) == (403, "INSUFFICIENT_PERMISSIONS")
     with talking(guarded, session_id, suppress_origin=False, origin="https://here.example") as talk:
         assert talk.hear()["event"] == "session_info"
     with talking(guarded, session_id) as talk:  # no page at all
@@ -201,7 +201,7 @@ def test_a_ticket_of_another_origins_page_is_not_used_up(guarded: Api) -> None:
     session_id = guarded.create()
     ticket = ticket_of(guarded, session_id, "read")
     evil = {"suppress_origin": False, "origin": "https://evil.example", "header": {}}
-    assert code(refused(guarded, session_id, f"?ticket={ticket}", **evil)) == (403, "ORIGIN_NOT_ALLOWED")
+    assert code(refused(guarded, session_id, f"?ticket={ticket}", **evil)) == (403, "INSUFFICIENT_PERMISSIONS")
     with talking(guarded, session_id, f"?ticket={ticket}", header={}) as talk:
         assert talk.hear()["event"] == "session_info"
 

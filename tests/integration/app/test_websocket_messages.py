@@ -68,8 +68,11 @@ def test_the_status_is_told(gevent: Api, holder: Holder) -> None:
     session_id = gevent.create()
     with talking(gevent, session_id) as talk:
         assert talk.ask(type="get_status") | {"id": "", "timestamp": ""} == {
-            **{"event": "status_response", "status": "initializing", "output_size": 0},
-            **{"id": "", "timestamp": ""},
+            "event": "status_response",
+            "status": "initializing",
+            "output_size": 0,
+            "id": "",
+            "timestamp": "",
         }
         holder.run(session_id)
         assert talk.ask(type="get_status")["status"] == "active"
@@ -101,6 +104,21 @@ def test_input_is_what_post_input_makes_of_it(
     assert holder.hears() == str(session_id)
 
 
+def test_input_sent_again_with_its_id_is_the_same_input_on_any_socket(gevent: Api, holder: Holder, web: Web) -> None:
+    session_id, other = gevent.create(), gevent.create()
+    holder.run(session_id)
+    with talking(gevent, session_id) as talk:
+        first = talk.ask(type="input", content="once", id="1")
+        assert talk.ask(type="input", content="once", id="1")["input_id"] == first["input_id"]
+    with talking(gevent, session_id) as talk:
+        assert talk.ask(type="input", content="once", id="1")["input_id"] == first["input_id"]
+        assert talk.ask(type="input", content="else", id="1")["error_code"] == "IDEMPOTENCY_KEY_REUSED"
+        assert talk.ask(type="input", content="once", id="2")["input_seq"] == 2
+    with talking(gevent, other) as talk:
+        assert talk.ask(type="input", content="of another session", id="1")["input_seq"] == 1
+    assert [bytes(row.body) for row in rows(web, session_id)] == [b"once\n", b"once\n"]
+
+
 def test_at_a_terminal_a_line_ends_with_return_and_is_not_too_long(talk: Talk, run: Run, web: Web) -> None:
     assert talk.ask(type="input", content="date")["event"] == "input_received"
     assert talk.ask(type="input", content="x" * 5000)["error_code"] == "LINE_TOO_LONG"
@@ -110,7 +128,7 @@ def test_at_a_terminal_a_line_ends_with_return_and_is_not_too_long(talk: Talk, r
 def test_a_thousand_inputs_sent_without_waiting_keep_their_order(talk: Talk, run: Run, web: Web) -> None:
     for number in range(700):
         talk.say(type="input", content=str(number), id=str(number))
-    answers = []
+    answers: list[dict[str, Any]] = []
     while len(answers) < 700:
         if (heard := talk.hear())["event"] != "status":
             answers.append(heard)

@@ -1,4 +1,4 @@
-"""Opening, seeing and listing sessions."""
+"""Opening and seeing sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.ids import uuid7
 from core.settings import load_settings
 from models import backlog, sessions
 from models.database import Database
-from models.sessions import Caps, NewSession, SessionQuery
+from models.sessions import Caps, NewSession
 from models.tables import Event
 
 if TYPE_CHECKING:
@@ -46,15 +46,6 @@ def test_another_owners_session_is_as_unknown_as_none(database: Database, new_se
         for session_id, owner in ((session.id, "eve"), (uuid7(), "ada"), (uuid7(), None)):
             with pytest.raises(SessionNotFound):
                 sessions.visible(tx, session_id, owner)
-
-
-def test_a_listing_is_newest_first_and_the_owners_own(database: Database, new_session: Callable[..., Session]) -> None:
-    owner = str(uuid7())
-    made = [new_session(owner).id for _ in range(3)]
-    new_session("somebody else")
-    with database.transaction() as tx:
-        assert [found.id for found in sessions.list_sessions(tx, SessionQuery(owner))] == made[::-1]
-        assert [found.id for found in sessions.list_sessions(tx, SessionQuery(owner, limit=1))] == made[-1:]
 
 
 def test_a_new_session_and_its_event_are_written_together(

@@ -103,7 +103,9 @@ def test_a_configuration_error_lists_every_fault() -> None:
     assert all(fault in str(error) for fault in error.faults)
 
 
-@pytest.mark.parametrize("error", [errors.DatabaseUnavailable, errors.TooManySessions, errors.TooManyStreams])
+@pytest.mark.parametrize(
+    "error", [errors.DatabaseUnavailable, errors.TooManySessions, errors.TooManyStreams, errors.TooManyStreamsOfKey]
+)
 def test_what_passes_by_itself_says_when_to_try_again(error: type[JelmoreError]) -> None:
     assert (error.retry_after_seconds or 0) > 0
 

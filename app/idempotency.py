@@ -1,0 +1,109 @@
+"""Effects that a client may ask for again without having them twice: the header Idempotency-Key.
+
+A route gives what it does as a function of the transaction. Without the header it is simply done. With it, the first
+request does it and its answer is kept; a repeat gets that answer; a parallel one waits for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Response, request
+from flask import json as flask_json
+
+from app.auth import current_caller
+from app.web import current_web
+from core.errors import IdempotencyInProgress, ValidationFailed
+from models import idempotency
+from models.idempotency import Answer, Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic import BaseModel
+
+    from app.keyring import Caller
+    from app.web import Web
+    from models.database import Transaction
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+KEY: Final = re.compile(r"[\x20-\x7e]{1,128}")
+WAIT_SECONDS: Final = 10.0
+LOOKS: Final = (0.02, 0.03, 0.05, 0.1, 0.2)
+"""Seconds between looks for the first request's answer; the last one repeats."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a request has done, once it is committed: what to tell the client, and what is to happen `then`."""
+
+    body: Mapping[str, Any]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    then: Callable[[], None] = _nothing
+
+    def answer(self) -> Answer:
+        """Return the answer as it is sent, and kept."""
+        return Answer(self.status, flask_json.dumps(self.body), self.headers)
+
+
+def once(operation: str, wanted: BaseModel, do: Callable[[Transaction], Effect]) -> Response:
+    """Do what this request asks for, or answer as the first one with its key was answered.
+
+    `operation` says what it is, in the words of API and id ("POST sessions"); `wanted` is its body.
+    """
+    key = request.headers.get(HEADER)
+    if key is not None and not KEY.fullmatch(key):
+        message = f"{HEADER} must be 1 to 128 printable ASCII characters"
+        raise ValidationFailed(errors=[{"loc": ["header", HEADER], "msg": message, "type": "idempotency_key"}])
+    claim = None if key is None else claimed(current_caller(), key, operation, wanted)
+    answer, replayed = perform(current_web(), claim, do)
+    response = Response(answer.body, answer.status, answer.headers, mimetype="application/json")
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return response
+
+
+def claimed(caller: Caller, key: str, operation: str, wanted: BaseModel) -> Claim:
+    """Return what a request claims."""
+    # What was meant, not how it was spelt: the order of members and blanks is the client library's whim.
+    meant = json.dumps(wanted.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return Claim(caller.identity, key, hashlib.sha256(f"{operation}\n{meant}".encode()).digest())
+
+
+def perform(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) -> tuple[Answer, bool]:
+    """Return the answer, and whether it is a former one's. Raises IdempotencyInProgress if the first takes too long."""
+    give_up = web.clock.now() + WAIT_SECONDS
+    looks = iter(LOOKS)
+    while True:
+        try:
+            return _attempt(web, claim, do)
+        except IdempotencyInProgress:
+            left = give_up - web.clock.now()
+            if left <= 0:
+                raise
+        time.sleep(min(left, next(looks, LOOKS[-1])))
+
+
+def _attempt(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) -> tuple[Answer, bool]:
+    at = web.clock.at()
+    with web.database.transaction() as tx:
+        kept = None if claim is None else idempotency.look(tx, claim, at=at)
+        if kept is not None:
+            return kept, True
+        effect = do(tx)
+        answer = effect.answer()
+        if claim is not None:
+            idempotency.keep(tx, claim, answer, at=at)
+    effect.then()
+    return answer, False
