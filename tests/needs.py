@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where sessions look for programs."""
 
-_missing: Counter[str] = Counter()
+_MISSING: Final = " is not installed"
 
 
 def needs(program: str) -> str:
@@ -25,15 +25,18 @@ def needs(program: str) -> str:
     if path is not None:
         return path
     if environment().get("CI"):
-        pytest.fail(f"{program} is not installed (make system-packages says what to install)", pytrace=False)
-    _missing[program] += 1
-    pytest.skip(f"{program} is not installed")
+        pytest.fail(f"{program}{_MISSING} (make system-packages says what to install)", pytrace=False)
+    pytest.skip(f"{program}{_MISSING}")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Name in one line what was left out."""
-    if _missing:
-        left_out = ", ".join(f"{program} ({count})" for program, count in sorted(_missing.items()))
+    """Name in one line what was left out, by whichever of several test processes."""
+    reasons = (report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    missing = Counter(
+        reason.removeprefix("Skipped: ").removesuffix(_MISSING) for reason in reasons if reason.endswith(_MISSING)
+    )
+    if missing:
+        left_out = ", ".join(f"{program} ({count})" for program, count in sorted(missing.items()))
         terminalreporter.write_line(
             f"Left out for want of programs: {left_out}. `make system-packages` says what to install.", yellow=True
         )

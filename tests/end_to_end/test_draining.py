@@ -60,7 +60,7 @@ def test_a_worker_that_leaves_ends_its_sessions_and_another_takes_what_waits(two
 @pytest.mark.case(21)
 def test_a_worker_leaves_though_redis_is_away(two_slots: Service) -> None:
     ada, first = two_slots.ada, two_slots.worker("first")
-    session_id = ada.create("echo here; sleep 60")
+    session_id = ada.create("echo here; exec sleep 60")  # a shell that waits prints "Terminated"
     with ada.follow(session_id) as stream:
         stream.until("output")
     two_slots.valkey.pause()

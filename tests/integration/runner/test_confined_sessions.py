@@ -214,7 +214,7 @@ def test_an_end_by_a_signal_is_told_as_shells_do(sandbox: Box) -> None:
 
 def test_only_the_workspace_can_be_written_in_the_sandbox(sandbox: Box, home: Path) -> None:
     printed, how = sandbox.run(
-        "for d in / /etc /usr /var /home /proc/sys/kernel; do touch $d/x; done; echo kept > file; cat file; pwd"
+        "exec 2>&1; for d in / /etc /usr /var /home /proc/sys/kernel; do touch $d/x; done; echo kept > file; cat file; pwd"
     )
     workspace = next(home.glob("workspaces/*"))
 
