@@ -82,7 +82,7 @@ def requires_key_or_ticket(view: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if TICKET in request.args and not _bearer():
-            g.caller = authenticate_ticket(cast("UUID", kwargs["session_id"]))
+            _enter(authenticate_ticket(cast("UUID", kwargs["session_id"])))
         else:
             _enter(_authenticate())
         return view(*args, **kwargs)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from app.web import Web
+    from models.tables import Session
     from streams.ring import Channel
 
 PACE_SECONDS: Final = 0.05
@@ -86,14 +87,11 @@ class Following:
 
 
 @contextmanager
-def following(web: Web, session_id: UUID, after: int) -> Iterator[Following]:
+def following(web: Web, session: Session, after: int) -> Iterator[Following]:
     """Follow a log behind entry `after`. Takes one of this process's places for streams. Raises TooManyStreams."""
-    web.streams.take(session_id)
-    try:
+    with web.streams.place(session):
         if is_patched():
-            with web.hub.listen(session_id) as channel:
-                yield Following(web, session_id, after, channel)
+            with web.hub.listen(session.id) as channel:
+                yield Following(web, session.id, after, channel)
         else:
-            yield Following(web, session_id, after, None)
-    finally:
-        web.streams.leave(session_id)
+            yield Following(web, session.id, after, None)

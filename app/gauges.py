@@ -32,7 +32,7 @@ def scrape(database: Database) -> bytes:
 def _scraped(database: Database) -> bytes:
     try:
         with database.transaction() as tx:
-            live, waiting, alive = sessions.count_by_status(tx), backlog.length(tx), workers.alive(tx)
+            live, waiting, alive = sessions.count_by_status(tx), backlog.look(tx).length, workers.alive(tx)
     except DatabaseUnavailable as fault:
         log.debug("gauges without PostgreSQL", error=str(fault))
         return b""

@@ -81,11 +81,10 @@ def until_printed(web: Web, now: Standing, seconds: float, needle: Needle, from_
 
 
 def _wait(web: Web, now: Standing, seconds: float, after: int, condition: Condition) -> Outcome:
-    session_id = now.session.id
-    with following(web, session_id, after) as log:
+    with following(web, now.session, after) as log:
         matched = _comes_true(web.clock.now, log, condition, now.began + seconds)
     with web.database.transaction() as tx:
-        status = sessions.visible(tx, session_id, None).status
+        status = sessions.visible(tx, now.session.id, None).status
     return Outcome(matched, condition.found, condition.next_offset, condition.status or status)
 
 

@@ -9,6 +9,7 @@ from flask import current_app
 from redis import Redis
 
 from app.audit_trail import AuditTrail
+from app.census import Census
 from app.checks import Checks, Parts
 from app.counters import Counters
 from app.doorbell import Doorbell
@@ -54,6 +55,7 @@ class Web:
     searches: Searches
     counters: Counters
     checks: Checks
+    census: Census
     clock: Clock
 
     def close(self) -> None:
@@ -73,10 +75,12 @@ def open_web(settings: Settings) -> Web:
     clock, trail = SystemClock(), AuditTrail(database)
     stored = StoredKeys(database, clock)
     key_watch = KeyWatch(database, stored, clock)
+    census = Census(client, streams, clock)
     if is_patched():  # a plain process, a test's, has no loop: it follows nothing that is still live
         hub.open()
         key_watch.open()
         trail.open()
+        census.open()
         watch_hub()
     counters = Counters(settings, clock)
     return Web(
@@ -94,6 +98,7 @@ def open_web(settings: Settings) -> Web:
         searches=Searches(clock),
         counters=counters,
         checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, counters, clock)),
+        census=census,
         clock=clock,
     )
 

@@ -12,6 +12,7 @@ from models.tables import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
     from uuid import UUID
 
     from models.database import Transaction
@@ -80,7 +81,18 @@ def places(tx: Transaction, sessions: Iterable[Session]) -> dict[UUID, int]:
     return {row.id: row.place for row in tx.execute(_PLACES, {"ids": waiting})}
 
 
-def length(tx: Transaction) -> int:
-    """Return how many sessions wait for a slot."""
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Sessions that wait for a slot. `oldest_at`: when the first of them was created, or waited anew."""
+
+    length: int
+    oldest_at: datetime | None
+
+
+def look(tx: Transaction, owner: str | None = None) -> Backlog:
+    """Return how many sessions wait, of one owner or of all, and since when."""
     waiting = (Session.status == Status.INITIALIZING) & Session.worker.is_(None)
-    return tx.scalar(select(func.count()).select_from(Session).where(waiting)) or 0
+    if owner is not None:
+        waiting &= Session.owner == owner
+    length, oldest_at = tx.execute(select(func.count(), func.min(Session.created_at)).where(waiting)).one()
+    return Backlog(length, oldest_at)

@@ -166,11 +166,11 @@ def ask_to_stop(
     return True
 
 
-def count_by_status(tx: Transaction) -> dict[tuple[str, str], int]:
-    """Return how many live sessions there are of each (program, status)."""
+def count_by_status(tx: Transaction, owner: str | None = None) -> dict[tuple[str, str], int]:
+    """Return how many live sessions there are of each (program, status), of one owner or of all."""
     counted = (
         select(Session.program, Session.status, func.count())
-        .where(Session.status.in_(LIVE))
+        .where(Session.status.in_(LIVE), *([] if owner is None else [Session.owner == owner]))
         .group_by(Session.program, Session.status)
     )
     return {(program, status): count for program, status, count in tx.execute(counted)}

@@ -37,5 +37,14 @@ def holder(incarnation: UUID) -> str:
 LIMITS: Final = f"{PREFIX}limits"
 """Prefix of strings with a TTL, the counters of rate limits: how often something was done in a window that began with the first."""
 
+
+def web(name: UUID | str) -> str:
+    """String with a TTL: msgpack {owner: {session id: streams}}, what one web process has open."""
+    return f"{PREFIX}web:{name}"
+
+
+WEBS: Final = f"{PREFIX}webs"
+"""Set of the names of web processes, some of them gone."""
+
 RELAY: Final = f"{PREFIX}relay"
 """Channel on which nobody publishes: keeps the relay's connection subscribed."""

@@ -81,9 +81,7 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
         return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
     wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
     with ExitStack() as place:
-        key = current_caller().identity
-        web.streams.take(session_id, key)
-        place.callback(web.streams.leave, session_id, key)
+        place.enter_context(web.streams.place(session, current_caller().identity))
         watched = web.key_watch.enter(current_caller(), _cutter())
         place.callback(web.key_watch.leave, watched)
         with web.database.transaction() as tx:

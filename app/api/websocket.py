@@ -15,6 +15,7 @@ from app.api.streams import Filter
 from app.auth import current_caller, requires_key_or_ticket
 from app.conversation import Conversation, Parties
 from app.keyring import Permission
+from app.limits import limited
 from app.origin import note
 from app.positions import start_of
 from app.queries import read_query
@@ -39,6 +40,7 @@ BURST_SECONDS: Final = 10
 
 @websocket(blueprint, "/sessions/<session_id:session_id>/ws")
 @requires_key_or_ticket
+@limited("websocket")
 def open_websocket(session_id: UUID) -> Opening:
     """Open a WebSocket for keys that may read or write; which of the two is looked at for each message."""
     web, caller = current_web(), current_caller()
@@ -47,8 +49,7 @@ def open_websocket(session_id: UUID) -> Opening:
         session = sessions.visible(tx, session_id, caller.sees)
     wish = _wish(web, caller, session, wanted)
     with ExitStack() as place:
-        web.streams.take(session_id)
-        place.callback(web.streams.leave, session_id)
+        place.enter_context(web.streams.place(session, caller.identity))
         with web.database.transaction() as tx:
             note(tx, "session.ws", session_id, at=web.clock.at())
         leave = place.pop_all().close
