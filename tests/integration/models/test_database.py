@@ -61,3 +61,31 @@ def test_one_that_broke_in_use_costs_one_error(single: Database, other: Database
         assert time.monotonic() - started >= module.REST_SECONDS, "it was not asked, and not used either"
 
     assert after != before
+
+
+def test_one_that_broke_while_it_rested_takes_all_older_ones_with_it(
+    database_url: str, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Database.open(load_settings({"DATABASE_URL": database_url}), pool_size=2)
+    try:
+        with pair.transaction() as one, pair.transaction() as two:
+            broken = {int(tx.execute(text("SELECT pg_backend_pid()")).scalar_one()) for tx in (one, two)}
+        with other.transaction() as tx:
+            for pid in broken:
+                tx.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+        monkeypatch.setattr(module, "REST_SECONDS", 0.0)
+        with pair.transaction() as tx:
+            tx.execute(text("SELECT 1"))  # this one asks, and is told
+            monkeypatch.setattr(module, "REST_SECONDS", 60.0)
+            assert backend(pair) not in broken  # does not ask
+    finally:
+        pair.close()
+
+
+def test_a_server_that_has_become_read_only_is_left(single: Database) -> None:
+    before = backend(single)
+    with pytest.raises(DatabaseUnavailable), single.transaction() as tx:
+        tx.execute(text("SET LOCAL transaction_read_only = on; CREATE TABLE never (id int)"))
+
+    assert backend(single) != before
