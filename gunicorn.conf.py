@@ -10,6 +10,7 @@ from core.settings import load_settings
 
 close_memory()  # of the master; web processes are forks of it
 _settings = load_settings()
+_GOODBYE_SECONDS = 3.0
 
 bind = f"{_settings.api_host}:{_settings.listen_port}"
 worker_class = "gevent"
@@ -53,6 +54,14 @@ def post_worker_init(worker: Any) -> None:
         worker.wsgi.extensions["jelmore"].hub.goodbye()
 
     gevent.spawn(watch)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """See the streams off: gunicorn knows nothing of them, their connections are not its own any more."""
+    if (app := worker.wsgi) is not None:
+        hub = app.extensions["jelmore"].hub
+        hub.goodbye()
+        hub.see_off(_GOODBYE_SECONDS)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

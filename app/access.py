@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("app.access")
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
-SWITCHING: Final = 101
 QUIET: Final = ("/health", "/metrics")
 """Asked every few seconds by machines: worth a line only when debugging."""
 
@@ -37,8 +36,7 @@ def _finish(response: Response) -> Response:
     # A client may invent methods; a metric must not grow with them.
     method = request.method if request.method in METHODS else "other"
     metrics.REQUESTS.labels(route, method, str(response.status_code)).inc()
-    if response.status_code != SWITCHING:  # a WebSocket, which has been open for as long as its client liked
-        metrics.REQUEST_SECONDS.labels(route, method).observe(seconds)
+    metrics.REQUEST_SECONDS.labels(route, method).observe(seconds)
     write = log.debug if request.path.startswith(QUIET) else log.info
     caller = g.get("caller")
     write(

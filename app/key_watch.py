@@ -1,7 +1,7 @@
 """Streams end with the key they were opened with: one query a process and a few seconds, for all keys in use.
 
-A follower asks `Watched.check` before it sends anything, heartbeats included. One that sends nothing for long, because its
-client does not read, is cut.
+A stream is told at once (`end`), or asks `Watched.check` before it sends anything, heartbeats included. One whose client takes
+nothing, not even that, is cut.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ WRITE_SECONDS: Final = 15.0
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """An open stream and its key. `cut`: ends it from outside."""
+    """An open stream and its key. `cut`: ends it from outside; `end`: lets it end in its own words."""
 
     caller: Caller
     cut: Callable[[], None] | None = None
+    end: Callable[[], None] | None = None
     over_since: float | None = None
 
     def check(self) -> None:
@@ -61,9 +62,11 @@ class KeyWatch:
         """Begin to look."""
         spawn_vital("key watch", self._keep_looking)
 
-    def enter(self, caller: Caller, cut: Callable[[], None] | None = None) -> Watched:
+    def enter(
+        self, caller: Caller, cut: Callable[[], None] | None = None, end: Callable[[], None] | None = None
+    ) -> Watched:
         """Watch the key of a stream that opens."""
-        watched = Watched(caller, cut)
+        watched = Watched(caller, cut, end)
         if caller.key_id is not None:
             self._watched.add(watched)
         return watched
@@ -91,6 +94,8 @@ class KeyWatch:
         if watched.over_since is None:
             watched.over_since = now
             log.info("a stream ends with its key", key=watched.caller.key_name)
+            if watched.end is not None:
+                watched.end()
         elif now - watched.over_since >= CUT_SECONDS and watched.cut is not None:
             watched.cut()
 

@@ -1,4 +1,4 @@
-"""Opening WebSockets under gunicorn: the checks before the handshake, the handshake, and the end.
+"""Opening WebSockets under gunicorn: the checks before the handshake, and the handshake.
 
 flask-sock does the handshake and nothing else: its own threads send a frame in part to a slow reader, write pongs into the
 middle of it, and take messages of any size; and what a route raises would be written into the stream as HTTP. So everything that
@@ -13,22 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from flask import Response, g, request
+from flask import g, request
 from flask_sock import Sock
 from simple_websocket import ConnectionError as NotShaken
 
-from app.sockets import FAILED, Socket
-from app.web import current_web
-from core import metrics
+from app.detached import Handled
 from core.errors import HandshakeFaulty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask import Blueprint
+    from flask import Blueprint, Response
     from flask.blueprints import BlueprintSetupState
-
-    from app.sockets import Bounds
+    from wsproto import WSConnection
 
 log = structlog.get_logger(__name__)
 
@@ -46,11 +43,10 @@ NEEDED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A socket that may be opened: who serves it, and what is given back when it is closed, or could not be opened."""
+    """A socket that may be opened: who takes it, by its descriptor, and what is given back if it could not be opened."""
 
-    serve: Callable[[Socket], None]
+    admit: Callable[[int, WSConnection], None]
     leave: Callable[[], None]
-    bounds: Bounds
 
 
 def websocket(blueprint: Blueprint, path: str) -> Callable[[Callable[..., Opening]], Callable[..., Opening]]:
@@ -61,7 +57,8 @@ def websocket(blueprint: Blueprint, path: str) -> Callable[[Callable[..., Openin
         @functools.wraps(view)
         def serve(shaken: Any, **_: Any) -> None:
             shaken.connected = False  # flask-sock has nothing to close any more
-            _serve(g.opening, Socket(shaken.ws, shaken.sock, g.opening.bounds, current_web().clock.now))
+            g.opened = True
+            g.opening.admit(shaken.sock.detach(), shaken.ws)
 
         Sock().route(path, bp=_Door(blueprint, view))(serve)
         return view
@@ -80,14 +77,6 @@ class NoThread:
         """Do nothing."""
 
 
-class Handled(Response):
-    """An answer that was given already."""
-
-    def __call__(self, *_: Any) -> Any:
-        """Tell gunicorn that the connection is used up, as flask-sock does."""
-        raise StopIteration
-
-
 class _Door:
     """What flask-sock takes for a blueprint: its view goes behind the checks."""
 
@@ -102,11 +91,15 @@ class _Door:
             @functools.wraps(self._view)
             def guarded(**arguments: Any) -> Response:
                 _check_handshake()
-                g.opening = opening = self._view(**arguments)
+                g.opening = self._view(**arguments)
                 try:
                     return _shaken(shake, arguments)
                 finally:
-                    opening.leave()
+                    if "opened" not in g:
+                        g.opening.leave()
+                    g.pop(
+                        "opening"
+                    )  # answers are given in this request's name, for long: without what they need no more
 
             route: Callable[..., Any] = self._blueprint.route(path, **options)
             route(guarded)
@@ -141,7 +134,7 @@ def _check_handshake() -> None:
 
 
 def _shaken(shake: Callable[..., Response], arguments: dict[str, Any]) -> Response:
-    """Let flask-sock answer the handshake and serve the socket; return when it is closed."""
+    """Let flask-sock answer the handshake and hand the socket over."""
     environ = request.environ
     for name in [name for name in environ if name.startswith("HTTP_") and name not in NEEDED]:
         del environ[name]  # the key above all: from here on nobody needs it
@@ -153,20 +146,3 @@ def _shaken(shake: Callable[..., Response], arguments: dict[str, Any]) -> Respon
         response = Handled()
     response.status_code = 101
     return response
-
-
-def _serve(opening: Opening, socket: Socket) -> None:
-    clock = current_web().clock
-    began = clock.now()
-    try:
-        opening.serve(socket)
-    except Exception:  # whatever it is, nothing but frames may be written here
-        log.exception("a WebSocket met an error nobody foresaw")
-        socket.close(FAILED, "internal error")
-    except BaseException:  # gunicorn's patience is over
-        socket.cut()
-        raise
-    finally:
-        socket.finish()
-        metrics.WEBSOCKETS_CLOSED.labels(socket.ended_by).inc()
-        log.info("websocket closed", code=socket.ended_by, seconds=round(clock.now() - began, 3))

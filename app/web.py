@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from core.settings import Settings
 
 EXTENSION: Final = "jelmore"
+DESCRIPTORS: Final = 100
+"""Open in a process beside its clients: connections to servers, files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def open_web(settings: Settings) -> Web:
     client = connect(settings)
     log = Log(client, database)
     hub = Hub(log, Doorbells(connect(settings, "pubsub")), settings)
-    streams = OpenStreams(streams_cap(settings), settings.max_streams_per_key)
+    streams = OpenStreams(streams_cap(settings), settings.max_streams_per_key, held=held_cap(settings))
     clock, trail = SystemClock(), AuditTrail(database)
     stored = StoredKeys(database, clock)
     key_watch = KeyWatch(database, stored, clock)
@@ -113,11 +116,20 @@ def _broker(settings: Settings, client: Redis) -> Redis | None:
 
 
 def streams_cap(settings: Settings) -> int:
-    """Return how many streams this process takes.
+    """Return how many streams this process takes: each has a descriptor, and requests need some as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if is_patched() and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    spare = settings.worker_connections + DESCRIPTORS
+    return max(1, min(settings.max_streams, hard - spare)) if hard != resource.RLIM_INFINITY else settings.max_streams
 
-    A stream occupies one of gunicorn's `worker_connections`: the last fifth is kept for requests, health above all.
+
+def held_cap(settings: Settings) -> int:
+    """Return how many requests may wait for something in a log, each with one of gunicorn's `worker_connections`.
+
+    The last fifth is kept for the others, health above all.
     """
-    return min(settings.max_streams, max(1, settings.worker_connections * 4 // 5))
+    return max(1, settings.worker_connections * 4 // 5)
 
 
 def current_web() -> Web:

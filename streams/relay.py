@@ -2,16 +2,16 @@
 a *follower* is a cursor into it, never a queue.
 
 Messages only say "look", though most bring the entries with them: pub/sub loses messages silently, so a hole of the ring is
-filled from the log, once a session, and once a second the hub asks Redis and PostgreSQL about all followed sessions. A
-follower behind the ring reads the log by itself, at most a few at a time, until it has caught up.
+filled from the log, once a session, and once a second the hub asks Redis and PostgreSQL about all followed sessions.
 
-Runs under gevent. Followers are generators here, which yield frames encoded for everybody; how those are sent is theirs who ask.
+Runs under gevent. Followers have sockets of their own, which are written from here (`streams.delivery`); where a server cannot
+give its sockets away there are generators instead (`streams.pulling`).
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 import gevent
@@ -22,25 +22,27 @@ from redis.exceptions import RedisError
 from core import metrics
 from core.errors import DatabaseUnavailable
 from core.vital import spawn_vital
-from streams import sse
-from streams.entries import Entry, EntryKind, unpack_all
-from streams.followers import Follower
-from streams.ring import Channel, Frame, Wish
+from streams.catching_up import READS_AT_ONCE, CatchingUp
+from streams.delivery import Delivery
+from streams.entries import unpack_all
+from streams.ring import Channel
+from streams.wheel import Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from uuid import UUID
 
     from streams.doorbells import Doorbells
-    from streams.log import Log
+    from streams.followers import Follower
+    from streams.log import Log, Reading
 
 log = structlog.get_logger(__name__)
 
-READS_AT_ONCE: Final = 8
 LINGER_SECONDS: Final = 5.0
 """How long a ring outlives its last follower: reconnecting clients find it."""
-PATIENCE_SECONDS: Final = 60.0
-"""How long a follower waits for a log that cannot be read."""
+TICK_SECONDS: Final = 0.1
+TURN: Final = 256
+"""So many followers are looked at in one go, then others run."""
 
 
 class Limits(Protocol):
@@ -52,76 +54,116 @@ class Limits(Protocol):
     def look_interval_seconds(self) -> float: ...
     @property
     def heartbeat_seconds(self) -> float: ...
+    @property
+    def follower_timeout_seconds(self) -> float: ...
 
 
 class Hub:
     """All followed sessions of this process."""
 
     def __init__(self, reader: Log, doorbells: Doorbells, limits: Limits) -> None:
-        self.streams = 0
+        self.beat = limits.heartbeat_seconds
+        """How long a stream is silent at most."""
+        self.patience = limits.follower_timeout_seconds
+        """How long a follower may take no byte."""
+        self.look_seconds = limits.look_interval_seconds
+        self.delivery = Delivery(CatchingUp(reader, self._go_on))
         self._log = reader
         self._doorbells = doorbells
         self._limits = limits
         self._channels: dict[UUID, Channel] = {}
         self._reads = BoundedSemaphore(READS_AT_ONCE)
+        self._wheel: Wheel[Follower] = Wheel(TICK_SECONDS, time.monotonic())
+        self._open: set[Follower] = set()
         self._leaving = False
 
     def open(self) -> None:
-        """Start listening and looking."""
+        """Start listening, looking and sending."""
         self._doorbells.open(self._on_bell, self._look_soon)
+        self.delivery.open()
         spawn_vital("relay's look", self._keep_looking)
+        spawn_vital("relay's clock", self._keep_time)
 
     def goodbye(self) -> None:
         """Tell every follower to come again, elsewhere: this process leaves."""
         self._leaving = True
         for channel in self._channels.values():
             channel.wake()
+        for follower in [*self._open]:
+            follower.leave()
+
+    def see_off(self, seconds: float) -> None:
+        """Wait until everybody has been told and is gone; for those who take nothing at most so long."""
+        give_up = time.monotonic() + seconds
+        while self._open and time.monotonic() < give_up:
+            gevent.sleep(TICK_SECONDS)
 
     # Followers.
 
-    def follow(self, session_id: UUID, wish: Wish) -> Iterator[bytes]:
-        """Yield the session's events from a position on, until after its end. Closing the generator ends the following."""
-        ended = False
-        with closing(self.frames(session_id, Follower(wish), "sse")) as looks:
-            for frames in looks:
-                yield b"".join(frame.sse for frame in frames) or sse.HEARTBEAT
-                ended = bool(frames) and frames[-1].kind is EntryKind.TERMINATED
-        if not ended:
-            yield sse.GOODBYE
+    def admit(self, follower: Follower, first: bytes, *, follows: bool = True) -> None:
+        """Let a follower begin, with what is to be sent before the log, if it gets that at all."""
+        self._open.add(follower)
+        if follows:
+            follower.channel = self.join(follower.session_id, follower.transport)
+        follower.write(first)
+        self.wake_at(follower, time.monotonic() + min(self.beat, self.patience))
+        if self._leaving:
+            follower.leave()
+        self.delivery.go_on(follower)
 
-    def frames(self, session_id: UUID, follower: Follower, transport: str) -> Generator[list[Frame], None, None]:
-        """Yield what a follower wants, until after the session's end, or until this process leaves.
+    def part(self, follower: Follower) -> None:
+        """Take a follower off its log."""
+        channel, follower.channel = follower.channel, None
+        if channel is None:
+            return
+        follower.asking = None
+        if follower.group is not None:
+            follower.group.leave(follower)
+        channel.parked.discard(follower)
+        self.leave(channel, follower.transport)
 
-        Nothing at all (an empty list): nothing has come for a while, or the follower is called.
-        """
-        channel = self._join(session_id, transport)
-        try:
-            yield from self._looks(channel, follower)
-        finally:
-            self._part(channel, transport)
+    def forget(self, follower: Follower) -> None:
+        """Take note that a follower's socket is closed."""
+        self._open.discard(follower)
+
+    def wake_at(self, follower: Follower, at: float) -> None:
+        """Look at a follower then."""
+        self._wheel.add(follower, at)
+
+    def _go_on(self, follower: Follower) -> None:
+        self.delivery.go_on(follower)
+
+    def _keep_time(self) -> None:
+        while True:
+            gevent.sleep(TICK_SECONDS)
+            for number, follower in enumerate(self._wheel.turn(time.monotonic()), start=1):
+                if follower.is_open:
+                    self._wheel.add(follower, follower.tick(time.monotonic()))
+                if number % TURN == 0:
+                    gevent.sleep(0)
 
     @contextmanager
     def listen(self, session_id: UUID) -> Iterator[Channel]:
         """Join a session's channel for its news alone: who waits for something in the log reads the log itself."""
-        channel = self._join(session_id, "wait")
+        channel = self.join(session_id, "wait")
         try:
             yield channel
         finally:
-            self._part(channel, "wait")
+            self.leave(channel, "wait")
 
     @property
     def leaving(self) -> bool:
         """Whether this process leaves: whoever waits is to come again, elsewhere."""
         return self._leaving
 
-    def _join(self, session_id: UUID, transport: str) -> Channel:
+    def join(self, session_id: UUID, transport: str) -> Channel:
+        """Return a session's channel, for one more who follows it."""
         channel = self._channels.get(session_id)
         if channel is None:
             channel = self._channels[session_id] = Channel(session_id, self._limits.ring_bytes)
             self._doorbells.subscribe(session_id)
             spawn_vital("ring's begin", self._begin, channel)
         channel.followers += 1
-        self.streams += 1
         metrics.FOLLOWERS.labels(transport).inc()
         return channel
 
@@ -131,14 +173,15 @@ class Hub:
             try:
                 channel.begin(self._log.head(channel.session_id))
             except DatabaseUnavailable:
-                gevent.sleep(self._limits.look_interval_seconds)
+                gevent.sleep(self.look_seconds)
         if channel.rung > channel.last:
             self._fill(channel)
         channel.wake()
+        self.delivery.unpark(channel)
 
-    def _part(self, channel: Channel, transport: str) -> None:
+    def leave(self, channel: Channel, transport: str) -> None:
+        """Let go of a channel."""
         channel.followers -= 1
-        self.streams -= 1
         metrics.FOLLOWERS.labels(transport).dec()
         if channel.followers == 0:
             gevent.spawn_later(LINGER_SECONDS, self._drop, channel)
@@ -148,50 +191,10 @@ class Hub:
             del self._channels[channel.session_id]
             self._doorbells.unsubscribe(channel.session_id)
 
-    def _looks(self, channel: Channel, follower: Follower) -> Iterator[list[Frame]]:
-        unread_since: float | None = None
-        while not self._leaving:
-            if follower.is_called:
-                yield []
-            news, wish = channel.news, follower.wish  # before looking: what comes in between wakes us
-            try:
-                frames = self._next(channel, follower.cursor, wish)
-            except DatabaseUnavailable:
-                unread_since = unread_since or time.monotonic()
-                if time.monotonic() - unread_since > PATIENCE_SECONDS:
-                    raise
-                yield []
-                gevent.sleep(self._limits.look_interval_seconds)
-                continue
-            unread_since = None
-            if follower.is_called:  # meanwhile: what was read is not wanted any more
-                continue
-            if not frames:
-                if not follower.wait(news, self._limits.heartbeat_seconds):
-                    yield []
-                continue
-            follower.cursor = frames[-1].seq
-            metrics.GAPS.inc(sum(frame.kind is EntryKind.GAP for frame in frames))
-            if wanted := [frame for frame in frames if wish.takes(frame.kind)]:
-                yield wanted
-            if frames[-1].kind is EntryKind.TERMINATED:
-                return
-
-    def _next(self, channel: Channel, cursor: int, wish: Wish) -> list[Frame]:
-        """Return what follows a cursor: from the ring, or, behind it or where the ring has not what is wanted, the log."""
-        own = wish.as_base64 or (wish.skip_to > 0 and cursor == wish.after)
-        if not own:
-            frames = channel.since(cursor)
-            if frames is not None:
-                return frames
-        elif 0 <= channel.last <= cursor and not channel.cut_short:
-            return []
+    def read(self, session_id: UUID, after: int) -> Reading:
+        """Read a log as one of a few at a time. Raises DatabaseUnavailable."""
         with self._reads:
-            reading = self._log.read(channel.session_id, cursor)
-        if own:
-            shown = (_skipped(entry, wish.skip_to) for entry in reading.entries)
-            return [Frame(entry.seq, entry.kind, sse.frame(entry, as_base64=wish.as_base64)) for entry in shown]
-        return [Frame.of(entry) for entry in reading.entries]
+            return self._log.read(session_id, after)
 
     # News.
 
@@ -202,6 +205,8 @@ class Hub:
         channel.rung = max(channel.rung, seq)
         if blob is None or not channel.offer(unpack_all(blob)):
             self._fill(channel)
+        else:
+            self.delivery.tell(channel)
 
     def _fill(self, channel: Channel) -> None:
         """Fill a ring from the log, once a session however many followers wait for it."""
@@ -214,9 +219,11 @@ class Hub:
         looked_for = -1
         try:
             while self._channels.get(channel.session_id) is channel:
-                with self._reads:
-                    reading = self._log.read(channel.session_id, channel.last)
-                if reading.entries and channel.offer(reading.entries) and not reading.ended:
+                reading = self.read(channel.session_id, channel.last)
+                taken = bool(reading.entries) and channel.offer(reading.entries)
+                if taken:
+                    self.delivery.tell(channel)
+                if taken and not reading.ended:
                     continue
                 if channel.rung <= channel.last or channel.rung == looked_for:
                     return
@@ -232,8 +239,10 @@ class Hub:
 
     def _keep_looking(self) -> None:
         while True:
-            gevent.sleep(self._limits.look_interval_seconds)
+            gevent.sleep(self.look_seconds)
             self._look()
+            for channel in [*self._channels.values()]:
+                self.delivery.unpark(channel)
 
     def _look(self) -> None:
         """Ask Redis, then PostgreSQL, how far each followed session is."""
@@ -249,6 +258,8 @@ class Hub:
             for session_id, look in self._log.looks(wanted).items():
                 if look.final_seq is not None and (channel := self._channels.get(session_id)):
                     channel.ended_at(look.final_seq)
+                    if channel.cut_short:
+                        self.delivery.tell(channel)
                 known[session_id] = max(known.get(session_id, 0), look.last_stored_seq, look.final_seq or 0)
         except DatabaseUnavailable:
             log.debug("look without PostgreSQL")
@@ -256,12 +267,3 @@ class Hub:
             channel = self._channels.get(session_id)
             if channel is not None and seq > channel.last:
                 self._fill(channel)
-
-
-def _skipped(entry: Entry, skip_to: int) -> Entry:
-    """Return an output entry without its bytes before a position."""
-    if not entry.is_output or entry.offset >= skip_to:
-        return entry
-    kept = max(0, entry.end_offset - skip_to)
-    data = entry.data[len(entry.data) - kept :]
-    return Entry(entry.seq, entry.kind, entry.at_ms, {**entry.fields, "offset": entry.end_offset - kept}, data)

@@ -1,6 +1,6 @@
 """The ring of one followed session: its recent entries, encoded once for everybody, and where a follower stands in it.
 
-What fills it is `streams.relay`'s business.
+What fills it is `streams.relay`'s business, what is sent of it `streams.delivery`'s.
 """
 
 from __future__ import annotations
@@ -15,33 +15,69 @@ from streams import frames, sse
 from streams.entries import Entry, EntryKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from uuid import UUID
 
-CHUNK_BYTES: Final = 256 * 1024
-"""Most bytes handed to a follower's socket at once."""
+    from streams.delivery import Group
+    from streams.followers import Follower
+
+CHUNK_BYTES: Final = 64 * 1024
+"""About as much is handed to a follower's socket at once: what the kernel takes without a pause."""
+CHUNK_FRAMES: Final = 1000
+FRAME_BYTES: Final = 500
+"""What an entry costs in a ring beside its bytes."""
 
 
-@dataclass(slots=True)
 class Frame:
-    """An entry encoded for everybody."""
+    """An entry, and what was made of it for everybody who gets it in that form."""
 
-    seq: int
-    kind: EntryKind
-    sse: bytes
-    _text: bytes | None = None
+    __slots__ = ("_made", "entry", "kind", "seq")
 
-    @property
-    def text(self) -> bytes:
-        """Return the entry as a WebSocket message, made when the first follower over one needs it."""
-        if self._text is None:
-            self._text = frames.entry(self.seq, self.kind, self.sse)
-        return self._text
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.seq = entry.seq
+        self.kind = entry.kind
+        self._made: dict[Form, bytes] = {}
 
-    @classmethod
-    def of(cls, entry: Entry) -> Frame:
-        """Encode an entry."""
-        return cls(entry.seq, entry.kind, sse.frame(entry))
+    def as_(self, form: Form) -> bytes:
+        """Return the entry in a form, made when the first follower needs it."""
+        made = self._made.get(form)
+        if made is None:
+            made = self._made[form] = form(self)
+        return made
+
+    def made(self, form: Form) -> bytes | None:
+        """Return the entry in a form if somebody has needed it."""
+        return self._made.get(form)
+
+
+if TYPE_CHECKING:
+    Form = Callable[[Frame], bytes]
+
+
+def as_sse(frame: Frame) -> bytes:
+    """Return a frame as a server-sent event."""
+    return sse.frame(frame.entry)
+
+
+def as_sse_base64(frame: Frame) -> bytes:
+    """Return a frame as a server-sent event that shows bytes which are no text exactly."""
+    return sse.frame(frame.entry, as_base64=True)
+
+
+def as_text(frame: Frame) -> bytes:
+    """Return a frame as a WebSocket message."""
+    return frames.entry(frame.seq, frame.kind, frame.made(as_sse) or sse.frame(frame.entry))
+
+
+def as_text_base64(frame: Frame) -> bytes:
+    """Return a frame as a WebSocket message that shows bytes which are no text exactly."""
+    return frames.entry(frame.seq, frame.kind, sse.frame(frame.entry, as_base64=True))
+
+
+def as_nothing(_: Frame) -> bytes:
+    """Return nothing: for who is only told of the end."""
+    return b""
 
 
 class Channel:
@@ -58,6 +94,12 @@ class Channel:
         self.cut_short = False
         """The log that is kept ends before what was shown: Redis and a worker were lost at once. It is read, not this."""
         self.news = Event()
+        self.groups: list[Group] = []
+        """Followers who have everything, by what they want."""
+        self.parked: set[Follower] = set()
+        """Followers who cannot know yet what follows."""
+        self.told = False
+        """Whether its news are about to be sent."""
         self._ring_bytes = ring_bytes
         self._frames: list[Frame] = []
         self._seqs: list[int] = []
@@ -75,7 +117,7 @@ class Channel:
         if fresh and fresh[0].seq != self.last + 1 and fresh[0].kind is not EntryKind.GAP:
             return False
         for entry in fresh:
-            self._push(Frame.of(entry))
+            self._push(Frame(entry))
         if fresh:
             self.wake()
         return True
@@ -83,7 +125,7 @@ class Channel:
     def _push(self, frame: Frame) -> None:
         self._frames.append(frame)
         self._seqs.append(frame.seq)
-        self._size += len(frame.sse)
+        self._size += _size(frame)
         self.last = frame.seq
         if self._size > self._ring_bytes * 5 // 4:  # cut a quarter at once: cutting a list's head costs its length
             self._cut()
@@ -91,7 +133,7 @@ class Channel:
     def _cut(self) -> None:
         count = 0
         while self._size > self._ring_bytes and count < len(self._frames) - 1:
-            self._size -= len(self._frames[count].sse)
+            self._size -= _size(self._frames[count])
             self.base = self._frames[count].seq
             count += 1
         del self._frames[:count], self._seqs[:count]
@@ -103,11 +145,11 @@ class Channel:
         start = bisect_right(self._seqs, cursor)
         chosen: list[Frame] = []
         size = 0
-        for frame in self._frames[start : start + 1000]:
-            if chosen and size + len(frame.sse) > CHUNK_BYTES:
+        for frame in self._frames[start : start + CHUNK_FRAMES]:
+            size += _size(frame)
+            if chosen and size > CHUNK_BYTES:
                 break
             chosen.append(frame)
-            size += len(frame.sse)
         return chosen
 
     def ended_at(self, final_seq: int) -> None:
@@ -118,19 +160,23 @@ class Channel:
             self.wake()
 
     def wake(self) -> None:
-        """Wake every follower that waits."""
+        """Wake whoever waits for news by itself."""
         news, self.news = self.news, Event()
         news.set()
 
 
+def _size(frame: Frame) -> int:
+    return len(frame.entry.data) + FRAME_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a follower wants: entries behind `after`, output from byte `skip_to` on, only these kinds (None: all)."""
+    """What a follower wants: entries behind `after`, output from byte `skip_to` on, only these kinds (None: all), in a form."""
 
     after: int = 0
     skip_to: int = 0
     kinds: frozenset[EntryKind] | None = None
-    as_base64: bool = False
+    form: Form = as_sse
 
     def takes(self, kind: EntryKind) -> bool:
         """Whether the follower gets entries of a kind."""

@@ -5,7 +5,6 @@ Rows of the mailbox are written in the order their messages came in; what then t
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -24,14 +23,13 @@ from app.auth import current_caller, need
 from app.errors import INTERNAL
 from app.keyring import Permission
 from app.origin import note_refused
-from app.outgoing import Gone
 from app.positions import start_of
+from app.sockets import Gone
 from app.times import iso
 from core.errors import JelmoreError, MalformedBody, SessionNotFound, ValidationFailed
 from models import sessions
 from streams import frames
 from streams.entries import EntryKind
-from streams.followers import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from app.sockets import Socket
     from app.web import Web
     from models.tables import Session
-    from streams.followers import TurningFollower
 
 log = structlog.get_logger(__name__)
 
@@ -51,18 +48,16 @@ OUTCOMES_AT_ONCE: Final = 16
 
 
 class Answers:
-    """The answering side of one socket. `follower`: the one that sends the log, and is told what of it is wanted."""
+    """The answering side of one socket."""
 
-    def __init__(self, web: Web, session_id: UUID, socket: Socket, follower: TurningFollower) -> None:
+    def __init__(self, web: Web, session_id: UUID, socket: Socket) -> None:
         self._web = web
         self._session_id = session_id
         self._socket = socket
-        self._follower = follower
-        self._subscribing: deque[said.Subscribe] = deque()
         self._outcomes = Pool(OUTCOMES_AT_ONCE)
 
-    def introduce(self, session: Session) -> None:
-        """Say which session this is: the first message to whoever may read."""
+    def introduction(self, session: Session) -> bytes:
+        """Return what says which session this is: the first message to whoever may read."""
         members = {
             "session_id": str(session.id),
             "status": session.status,
@@ -71,7 +66,7 @@ class Answers:
             "output_size": session.output_bytes,
             "last_seq": session.last_seq,
         }
-        self._say("session_info", members)
+        return self._message("session_info", members)
 
     def answer(self, message: str | bytes) -> None:
         """Do what a message asks for, and tell its sender. Raises SessionNotFound, when that is told."""
@@ -96,12 +91,10 @@ class Answers:
             members["errors"] = fault.errors
         self._say("error", members, answered)
 
-    def turn(self) -> None:
-        """Let the follower make the turns it was asked for; called in its own greenlet. What it sends next is as wanted."""
-        while self._follower.turn() is not None:
-            wanted = self._subscribing.popleft()
-            names = list(EntryKind) if wanted.events is None else list(dict.fromkeys(wanted.events))
-            self._say("subscribed", {"events": [name for name in names if name in set(EntryKind)]}, wanted.id)
+    @property
+    def are_awaited(self) -> bool:
+        """Whether something is still to be answered that takes a while."""
+        return len(self._outcomes) > 0
 
     def settle(self, seconds: float) -> None:
         """Wait until everything that was asked is answered: the end of a session settles it all, a moment later."""
@@ -133,9 +126,10 @@ class Answers:
     def _subscribe(self, wanted: said.Subscribe) -> None:
         if wanted.after is not None:
             start_of(self._web.log, self._session(), Headers(), {"after": str(wanted.after)})
-        self._subscribing.append(wanted)
-        kinds = None if wanted.events is None else kinds_named(wanted.events)
-        self._follower.ask(Turn(kinds, wanted.after))
+        names = list(EntryKind) if wanted.events is None else list(dict.fromkeys(wanted.events))
+        self._say("subscribed", {"events": [name for name in names if name in set(EntryKind)]}, wanted.id)
+        # Nothing comes in between: what follows the answer is as it was asked for.
+        self._socket.turn(None if wanted.events is None else kinds_named(wanted.events), wanted.after)
 
     def _change(self, message: Message) -> None:
         try:
@@ -173,7 +167,10 @@ class Answers:
         """Send an answer; if nobody is there any more, what was asked is done all the same."""
         shown = dict(members) if answered is None else {**members, "id": answered}
         with suppress(Gone):
-            self._socket.send(frames.message(event, {**shown, "timestamp": iso(self._web.clock.at())}))
+            self._socket.send(self._message(event, shown))
+
+    def _message(self, event: str, members: Mapping[str, Any]) -> bytes:
+        return frames.message(event, {**members, "timestamp": iso(self._web.clock.at())})
 
 
 def _question(message: Message) -> Question:

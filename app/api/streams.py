@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
@@ -13,6 +13,7 @@ from flask import Response, request
 
 from app.api.root import blueprint
 from app.auth import current_caller, requires_or_ticket
+from app.detached import Detached, can_detach, visit
 from app.errors import INTERNAL
 from app.keyring import Permission
 from app.limits import limited
@@ -20,11 +21,13 @@ from app.origin import note
 from app.positions import start_of
 from app.queries import Query, read_query
 from app.web import current_web
-from core.errors import JelmoreError
+from core.errors import InvalidApiKey, JelmoreError
 from models import sessions
 from streams import sse
 from streams.entries import EntryKind, timestamp_ms
-from streams.ring import Wish
+from streams.followers import EventStream
+from streams.pulling import pulled
+from streams.ring import Wish, as_sse, as_sse_base64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from app.key_watch import Watched
+    from app.open_streams import Place
     from app.web import Web
 
 log = structlog.get_logger(__name__)
@@ -79,22 +83,43 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
         return _nothing_follows()
     if request.method == "HEAD":
         return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
-    wish = Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
-    with ExitStack() as place:
-        place.enter_context(web.streams.place(session, current_caller().identity))
-        watched = web.key_watch.enter(current_caller(), _cutter())
-        place.callback(web.key_watch.leave, watched)
+    wish = Wish(start.after, start.skip_to, wanted.kinds, form=as_sse_base64 if wanted.encoding == "base64" else as_sse)
+    detached = can_detach()
+    place = web.streams.enter(session, current_caller().identity, holds=not detached)
+    try:
         with web.database.transaction() as tx:
             note(tx, "session.stream", session_id, at=web.clock.at())
-        leave = place.pop_all().close
+    except BaseException:
+        place.leave()
+        raise
+    return _detached(web, session_id, wish, place) if detached else _served(web, session_id, wish, place)
+
+
+def _detached(web: Web, session_id: UUID, wish: Wish, place: Place) -> Response:
+    """Let the relay's hub write the stream."""
+    came, caller, at_ms = visit(place), current_caller(), _at_ms(web)
+
+    def adopt(fd: int, head: bytes) -> None:
+        stream = EventStream(web.hub, session_id, wish, fd)
+        stream.left = came.left
+        came.watched = web.key_watch.enter(caller, stream.cut, partial(stream.refuse, InvalidApiKey()))
+        web.hub.admit(stream, head + sse.connected(session_id, at_ms))
+
+    return Detached(adopt, came.leave, headers=HEADERS)
+
+
+def _served(web: Web, session_id: UUID, wish: Wish, place: Place) -> Response:
+    """Let the server write the stream, one of its connections long."""
+    watched = web.key_watch.enter(current_caller(), _cutter())
     _limit_waiting(web)
     response = Response(_events(web, session_id, wish, watched), headers=HEADERS)
-    response.call_on_close(partial(_left, web, session_id, web.clock.now(), leave))
+    response.call_on_close(partial(_left, web, session_id, web.clock.now(), place, watched))
     return response
 
 
-def _left(web: Web, session_id: UUID, since: float, leave: Callable[[], None]) -> None:
-    leave()
+def _left(web: Web, session_id: UUID, since: float, place: Place, watched: Watched) -> None:
+    place.leave()
+    web.key_watch.leave(watched)
     log.info("stream closed", session_id=str(session_id), seconds=round(web.clock.now() - since, 3))
 
 
@@ -130,7 +155,7 @@ def _events(web: Web, session_id: UUID, wish: Wish, watched: Watched) -> Iterato
     yield sse.connected(session_id, _at_ms(web))
     try:
         # Closed by us, at once: a follower that waits for the garbage collector still counts.
-        with closing(cast("Generator[bytes]", web.hub.follow(session_id, wish))) as chunks:
+        with closing(cast("Generator[bytes]", pulled(web.hub, session_id, wish))) as chunks:
             for chunk in chunks:
                 for piece in _pieces(chunk):
                     watched.check()

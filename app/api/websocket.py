@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
@@ -13,22 +12,25 @@ from app.api.answers import Answers
 from app.api.root import blueprint
 from app.api.streams import Filter
 from app.auth import current_caller, requires_key_or_ticket
-from app.conversation import Conversation, Parties
+from app.conversation import Conversation
+from app.detached import visit
 from app.keyring import Permission
 from app.limits import limited
 from app.origin import note
 from app.positions import start_of
 from app.queries import read_query
-from app.sockets import NORMAL, Bounds
+from app.sockets import NORMAL, Bounds, Socket
 from app.upgrade import Opening, websocket
 from app.web import current_web
+from core.errors import InvalidApiKey
 from models import sessions
-from streams.followers import TurningFollower
-from streams.ring import Wish
+from streams.ring import Wish, as_nothing, as_text, as_text_base64
 
 if TYPE_CHECKING:
+    from wsproto import WSConnection
+
+    from app.detached import Visit
     from app.keyring import Caller
-    from app.sockets import Socket
     from app.web import Web
     from core.settings import Settings
     from models.tables import Session
@@ -48,40 +50,41 @@ def open_websocket(session_id: UUID) -> Opening:
     with web.database.transaction() as tx:
         session = sessions.visible(tx, session_id, caller.sees)
     wish = _wish(web, caller, session, wanted)
-    with ExitStack() as place:
-        place.enter_context(web.streams.place(session, caller.identity))
+    came = visit(web.streams.enter(session, caller.identity, holds=False))
+    try:
         with web.database.transaction() as tx:
             note(tx, "session.ws", session_id, at=web.clock.at())
-        leave = place.pop_all().close
-    return Opening(partial(_serve, web, session, wish), leave, _bounds(web.settings))
+    except BaseException:
+        came.leave()
+        raise
+    return Opening(partial(_admit, web, session, wish, came), came.leave)
 
 
 def _wish(web: Web, caller: Caller, session: Session, wanted: Filter) -> Wish | None:
     """Return where the log is to be followed from; None if nothing follows there."""
     if not caller.may(Permission.READ):  # who only writes is told of the end by the close alone
-        return None if session.ended_at else Wish(session.last_seq, kinds=frozenset())
+        return None if session.ended_at else Wish(session.last_seq, kinds=frozenset(), form=as_nothing)
     start = start_of(web.log, session, request.headers, request.args)
     if start is None:
         return None
-    return Wish(start.after, start.skip_to, wanted.kinds, as_base64=wanted.encoding == "base64")
+    return Wish(
+        start.after, start.skip_to, wanted.kinds, form=as_text_base64 if wanted.encoding == "base64" else as_text
+    )
 
 
 def _bounds(settings: Settings) -> Bounds:
     ping, rate = settings.websocket_ping_seconds, settings.websocket_messages_per_second
-    return Bounds(ping, PINGS_MISSED * ping, settings.follower_timeout_seconds, rate, rate * BURST_SECONDS)
+    return Bounds(ping, PINGS_MISSED * ping, rate, rate * BURST_SECONDS)
 
 
-def _serve(web: Web, session: Session, wish: Wish | None, socket: Socket) -> None:
+def _admit(web: Web, session: Session, wish: Wish | None, came: Visit, fd: int, wire: WSConnection) -> None:
     caller = current_caller()
     reads = caller.may(Permission.READ)
-    watched = web.key_watch.enter(caller, socket.cut)
-    try:
-        follower = TurningFollower(wish or Wish())
-        answers = Answers(web, session.id, socket, follower)
-        if reads:
-            answers.introduce(session)
-        if wish is None:
-            socket.close(NORMAL)
-        Conversation(web.hub, session.id, Parties(socket, watched, follower, answers, shows=reads)).hold()
-    finally:
-        web.key_watch.leave(watched)
+    socket = Socket(web.hub, session.id, wish or Wish(), fd, wire, _bounds(web.settings))
+    socket.left = came.left
+    watched = came.watched = web.key_watch.enter(caller, socket.cut, partial(socket.refuse, InvalidApiKey()))
+    answers = Answers(web, session.id, socket)
+    socket.talk = Conversation(socket, watched, answers)
+    web.hub.admit(socket, answers.introduction(session) if reads else b"", follows=wish is not None)
+    if wish is None:
+        socket.close(NORMAL)
