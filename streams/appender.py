@@ -77,7 +77,7 @@ class _Script:
         self.sha1 = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_APPEND: Final = _Script("append.lua")
+APPEND: Final = _Script("append.lua")
 _RAISE_FENCE: Final = _Script("raise_fence.lua")
 
 
@@ -94,7 +94,7 @@ class Appender:
         calls = [self._arguments(batch, self._ttl_ms) for batch in batches]
         replies = self._run(calls)
         if missing := [at for at, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]:
-            self._client.script_load(_APPEND.text)
+            self._client.script_load(APPEND.text)
             again = self._run([calls[at] for at in missing])
             for at, reply in zip(missing, again, strict=True):
                 replies[at] = reply
@@ -108,7 +108,7 @@ class Appender:
         packed = [(entry.seq, pack(entry)) for entry in entries]
         batch = Batch(session_id, fence, packed, may_create=True, claim=claim)
         try:
-            self._evaluate(_APPEND, self._arguments(batch, self._ended_ttl_ms))
+            self._evaluate(APPEND, self._arguments(batch, self._ended_ttl_ms))
         except redis.RedisError as fault:
             log.warning("the end of a session was not announced", session_id=str(session_id), error=str(fault))
 
@@ -128,7 +128,7 @@ class Appender:
     def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for arguments in calls:
-            pipeline.evalsha(_APPEND.sha1, 2, *arguments)
+            pipeline.evalsha(APPEND.sha1, 2, *arguments)
         return list(pipeline.execute(raise_on_error=False))
 
     def _evaluate(self, script: _Script, arguments: list[Any], *, number_of_keys: int = 2) -> Any:

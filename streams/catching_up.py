@@ -76,7 +76,7 @@ class CatchingUp:
             fault = JelmoreError(INTERNAL)
         frames = [] if reading is None else [Frame(cut(entry, place.skip_to)) for entry in reading.entries]
         for follower in followers:
-            if follower.asking is not place:  # gone, or wants something else by now
+            if follower.asking != place:  # gone, or wants something else by now
                 continue
             follower.asking = None
             if reading is None:

@@ -1,0 +1,91 @@
+"""Fan-out: what one process makes of one message for a thousand readers. A run with a gap or a repeat is void."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.fanout.building import built
+from benchmarks.samples import Void
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.fanout.arms import FanArm, Served
+
+LIMIT_SECONDS: Final = 120
+HEALTH_PAUSE_SECONDS: Final = 0.05
+
+
+def fan_out(
+    arm: FanArm,
+    addresses: dict[str, str],
+    home: Path,
+    *,
+    followers: int,
+    messages: int,
+    size: int = 120,
+    window: int = 1,
+    stalled: int = 0,
+) -> dict[str, float] | None:
+    """Return what `load.c` measures of an arm; None where one of the two cannot be had. Raises Void."""
+    program = built("load")
+    if program is None:
+        return None
+    with arm.served(addresses, home, size) as served:
+        if served is None:
+            return None
+        files = _written(served, home)
+        words = [served.port, files[0], followers, served.publish_port, *files[1:], messages, window, stalled, LIMIT_SECONDS]
+        command = [str(program), *map(str, words), *map(str, served.pids)]
+        with _asked(served.port) as waits:
+            run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS)
+        if run.returncode:
+            raise Void(run.stderr.strip()[-300:] or f"the load client ended with {run.returncode}")
+        found: dict[str, float] = json.loads(run.stdout)
+        return found | {"health_p99_ms": waits.p99_ms}
+
+
+def _written(served: Served, home: Path) -> list[Path]:
+    texts = {"request": served.request, "greeting": served.greeting, "template": served.template}
+    for name, text in texts.items():
+        (home / name).write_bytes(text)
+    return [home / name for name in texts]
+
+
+class _asked:  # noqa: N801  (used as a context manager's function)
+    """Asks for health again and again meanwhile."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/health/live"
+        self._over = threading.Event()
+        self._waits: list[float] = []
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+
+    def __enter__(self) -> _asked:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def p99_ms(self) -> float:
+        waits = sorted(self._waits)
+        return 1000 * waits[len(waits) * 99 // 100] if waits else 0.0
+
+    def _ask(self) -> None:
+        while not self._over.wait(HEALTH_PAUSE_SECONDS):
+            began = time.monotonic()
+            try:
+                with urllib.request.urlopen(self._url, timeout=10) as answer:
+                    answer.read()
+            except OSError:
+                continue  # it counts as lost in the run itself, if it is
+            self._waits.append(time.monotonic() - began)
