@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 unexport VIRTUAL_ENV
 
 # What tests run inside sessions, and what features use where it is there: Debian's names.
-SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nodejs openssh-client procps python3 vim
+SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nginx-light nodejs openssh-client procps python3 vim
 
 # Of `make soak`: how long servers and processes are killed, how many sessions run, what decides it all.
 SECONDS ?= 120
@@ -60,7 +60,7 @@ system-packages: ## print what to run, as root, for all that tests and features 
 	@echo apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)
 
 clean: ## remove what make made here; the data of `make run` (.jelmore) stays
-	rm -rf .uv .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.peers
+	rm -rf .uv .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.peers benchmarks/.built benchmarks/.debian
 
 .venv/.installed: pyproject.toml uv.lock | $(UV)
 	$(SYNC)

@@ -13,7 +13,17 @@ from core.settings import environment
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "benchmarks" / ".peers"
 PYTHON: Final = FOLDER / "bin" / "python"
-PACKAGES: Final = ("fastapi", "uvicorn[standard]", "sse-starlette", "arq")
+PACKAGES: Final = (
+    "fastapi",
+    "uvicorn[standard]",
+    "sse-starlette",
+    "arq",
+    "flask-sse",
+    "flask-sock",
+    "gunicorn",
+    "gevent",
+    "packaging",
+)
 INSTALLED: Final = FOLDER / "installed"
 INSTALL_SECONDS: Final = 180
 

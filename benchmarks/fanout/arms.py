@@ -118,8 +118,8 @@ def _jelmore(running: Running, addresses: dict[str, str], home: Path, size: int,
     client.close()
     connection = redis.Redis.from_url(addresses["REDIS_URL"])
     connection.script_load(APPEND.text)
-    head = {"fence": messages.FENCE, "seq": messages.BEFORE_FIRST, "claim": ""}
-    connection.hset(keys.head(session_id), mapping=head)
+    head = ("fence", messages.FENCE, "seq", messages.BEFORE_FIRST, "claim", "")
+    connection.hset(keys.head(session_id), items=[*head])
     connection.close()
     path = f"/api/v1/sessions/{session_id}/{'ws' if socket else 'stream'}?after={messages.BEFORE_FIRST}"
     more = f"Authorization: Bearer {KEY}\r\n" + (SOCKET + "Sec-WebSocket-Protocol: jelmore.v1\r\n" if socket else "")
@@ -149,7 +149,9 @@ def _floor(running: Running, addresses: dict[str, str], _: Path, size: int) -> S
     if program is None:
         return None
     port = free_port()
-    process = running.start("floor", [str(program), str(port), str(_redis_port(addresses)), _password(addresses), CHANNEL], {})
+    process = running.start(
+        "floor", [str(program), str(port), str(_redis_port(addresses)), _password(addresses), CHANNEL], {}
+    )
     running.wait_for("floor", port)
     template = messages.published(CHANNEL, size)
     return Served(port, _request(port, "/stream"), _redis_port(addresses), template, [process.pid], _auth(addresses))
@@ -218,7 +220,9 @@ def _flask_sock(running: Running, addresses: dict[str, str], _: Path, size: int)
         return None
     port, pid = started
     template = messages.published(CHANNEL, size)
-    return Served(port, _request(port, "/ws", SOCKET), _redis_port(addresses), template, [_child(pid)], _auth(addresses))
+    return Served(
+        port, _request(port, "/ws", SOCKET), _redis_port(addresses), template, [_child(pid)], _auth(addresses)
+    )
 
 
 OURS: Final = FanArm("Jelmore", _ours)

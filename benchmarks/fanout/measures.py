@@ -13,7 +13,6 @@ from benchmarks.fanout.building import built
 from benchmarks.samples import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from benchmarks.fanout.arms import FanArm, Served
@@ -41,7 +40,17 @@ def fan_out(
         if served is None:
             return None
         files = _written(served, home)
-        words = [served.port, files[0], followers, served.publish_port, *files[1:], messages, window, stalled, LIMIT_SECONDS]
+        words = [
+            served.port,
+            files[0],
+            followers,
+            served.publish_port,
+            *files[1:],
+            messages,
+            window,
+            stalled,
+            LIMIT_SECONDS,
+        ]
         command = [str(program), *map(str, words), *map(str, served.pids)]
         with _asked(served.port) as waits:
             run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS)

@@ -37,7 +37,9 @@ def command(*words: str | bytes) -> bytes:
 def appended(session_id: UUID, size: int) -> bytes:
     """Return the call with which a worker appends one entry of output to a log: stored, then published."""
     fields = msgpack.packb({"offset": 0, "stream": "stdout"})
-    entry = b"\x95\xce" + BINARY_SERIAL + msgpack.packb("output") + b"\x00" + fields + msgpack.packb(payload(size).encode())
+    entry = (
+        b"\x95\xce" + BINARY_SERIAL + msgpack.packb("output") + b"\x00" + fields + msgpack.packb(payload(size).encode())
+    )
     head, log = keys.head(session_id), keys.log(session_id)
     return command(
         *("EVALSHA", APPEND.sha1, "2", head, log, str(FENCE), "0", str(TTL_MS), "0"),

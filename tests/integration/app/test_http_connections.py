@@ -36,7 +36,8 @@ def served(new_database: Any, valkey: Any, tmp_path_factory: pytest.TempPathFact
         "BODY_TIMEOUT_SECONDS": "1",
         "FOLLOWER_TIMEOUT_SECONDS": "2",
         "WORKER_CONNECTIONS": "40",
-        "MAX_STREAMS_PER_KEY": "20",
+        "MAX_STREAMS_PER_KEY": "45",
+        "MAX_STREAMS": "60",
         "GRACEFUL_TIMEOUT_SECONDS": "1",
         **NO_RATE_LIMITS,
     }
@@ -191,15 +192,15 @@ def test_a_header_cannot_be_smuggled_into_an_answer(served: Gunicorn) -> None:
 
 
 def test_health_answers_when_streams_fill_the_process(served: Gunicorn) -> None:
-    """20 of one key, 32 in all; 40 connections."""
+    """45 of one key, 60 in all; 40 connections of the server's own."""
     with httpx2.Client(base_url=served.url, timeout=NOT_FOR_EVER) as client:
         api, bob = Api(client), Api(client, "bob-key")
-        streams = [client.build_request("GET", f"/api/v1/sessions/{api.create()}/stream", headers=api.headers)] * 21
-        streams += [client.build_request("GET", f"/api/v1/sessions/{bob.create()}/stream", headers=bob.headers)] * 13
+        streams = [client.build_request("GET", f"/api/v1/sessions/{api.create()}/stream", headers=api.headers)] * 46
+        streams += [client.build_request("GET", f"/api/v1/sessions/{bob.create()}/stream", headers=bob.headers)] * 16
         opened = [client.send(request, stream=True) for request in streams]
         statuses = [answer.status_code for answer in opened]
-        assert statuses == [200] * 20 + [429] + [200] * 12 + [503]
-        for refused in (opened[20], opened[-1]):
+        assert statuses == [200] * 45 + [429] + [200] * 15 + [503]
+        for refused in (opened[45], opened[-1]):
             assert refused.json() if refused.read() else None
             assert refused.json()["error_code"] == "TOO_MANY_STREAMS"
             assert int(refused.headers["Retry-After"]) > 0
@@ -207,14 +208,14 @@ def test_health_answers_when_streams_fill_the_process(served: Gunicorn) -> None:
         assert client.get("/health/live").status_code == 200
         assert client.get("/health").status_code == 200
         shown = client.get("/health").json()["infrastructure"]["websocket_manager"]["stats"]
-        assert shown["total_connections"] == 32
+        assert shown["total_connections"] == 60
 
         for answer in opened:
             answer.close()
         # What is gone is noticed at the next heartbeats.
         eventually(
             lambda: (
-                client.get("/health").json()["infrastructure"]["websocket_manager"]["stats"]["total_connections"] < 32
+                client.get("/health").json()["infrastructure"]["websocket_manager"]["stats"]["total_connections"] < 60
             ),
             60,
         )
