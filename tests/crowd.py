@@ -81,10 +81,12 @@ class One:
 class Crowd:
     """Followers of one session."""
 
-    def __init__(self, session_id: object, count: int, key: str = "ada-key") -> None:
+    def __init__(self, session_id: object, count: int, key: str = "ada-key", *, version: str = "1.1") -> None:
+        """`version`: of HTTP. A proxy answers 1.1 in chunks, which are not taken apart here."""
         self.all = [One() for _ in range(count)]
         self._path = f"/api/v1/sessions/{session_id}/stream"
         self._key = key
+        self._version = version
         self._selector = selectors.EpollSelector()
 
     def open(self, port: int, ones: Sequence[One] | None = None, *, buffer_bytes: int | None = None) -> None:
@@ -102,7 +104,7 @@ class Crowd:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         connection.connect(("127.0.0.1", port))
         resumed = f"Last-Event-ID: {one.last_id}\r\n" if one.last_id else ""
-        head = f"GET {self._path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._key}\r\n{resumed}\r\n"
+        head = f"GET {self._path} HTTP/{self._version}\r\nHost: x\r\nAuthorization: Bearer {self._key}\r\n{resumed}\r\n"
         connection.sendall(head.encode())
         connection.setblocking(False)
         one.connection = connection

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.fanout.building import built
@@ -21,36 +22,28 @@ LIMIT_SECONDS: Final = 120
 HEALTH_PAUSE_SECONDS: Final = 0.05
 
 
-def fan_out(
-    arm: FanArm,
-    addresses: dict[str, str],
-    home: Path,
-    *,
-    followers: int,
-    messages: int,
-    size: int = 120,
-    window: int = 1,
-    stalled: int = 0,
-) -> dict[str, float] | None:
+@dataclass(frozen=True)
+class Crowd:
+    """How many follow, how many more stop reading, and what they are sent. `window`: messages under way at once."""
+
+    followers: int
+    messages: int
+    size: int = 120
+    window: int = 1
+    stalled: int = 0
+
+
+def fan_out(arm: FanArm, addresses: dict[str, str], home: Path, crowd: Crowd) -> dict[str, float] | None:
     """Return what `load.c` measures of an arm; None where one of the two cannot be had. Raises Void."""
     program = built("load")
     if program is None:
         return None
-    with arm.served(addresses, home, size) as served:
+    with arm.served(addresses, home, crowd.size) as served:
         if served is None:
             return None
         files = _written(served, home)
-        words = [
-            served.port,
-            files[0],
-            followers,
-            served.publish_port,
-            *files[1:],
-            messages,
-            window,
-            stalled,
-            LIMIT_SECONDS,
-        ]
+        asked = (crowd.messages, crowd.window, crowd.stalled, LIMIT_SECONDS)
+        words = [served.port, files[0], crowd.followers, served.publish_port, *files[1:], *asked]
         command = [str(program), *map(str, words), *map(str, served.pids)]
         with _asked(served.port) as waits:
             run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS)

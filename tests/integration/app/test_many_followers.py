@@ -101,7 +101,7 @@ def test_thousands_follow_in_little_memory_and_health_answers(
         run.end()
         crowd.read(crowd.are_gone)
         assert crowd.logs() == {whole_log(api, session_id)}
-        assert list(ids(crowd.all[0].log)) == list(range(1, 23))
+        assert list(ids(bytes(crowd.all[0].log))) == list(range(1, 23))
     eventually(lambda: open_streams(api) == 0)
 
 
