@@ -6,11 +6,12 @@ import argparse
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks import arms, inside, measures, peers, pipe
+from benchmarks.fanout import plan
 from benchmarks.processes import NotReady, Running, servers
 from benchmarks.report import HIGHER, LOWER, Report
 from benchmarks.samples import Void
@@ -38,6 +39,8 @@ class Sizes:
     seconds: float = 2.0  # of creating sessions
     idle: int = 200
     spawned: int = 800  # processes, by a keeper alone
+    only: str | None = None
+    fanout: plan.Sizes = plan.QUICK
 
 
 @dataclass(frozen=True)
@@ -79,27 +82,37 @@ def _sizes() -> Sizes:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of all measures on all arms, in turn (3)")
     parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
+    parser.add_argument("--only", choices=("sessions", "fan-out"), help="one half of it")
     options = parser.parse_args()
     if options.quick:
-        return Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
-    return Sizes(rounds=max(1, options.rounds))
+        small = Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
+        return replace(small, only=options.only)
+    number = max(1, options.rounds)
+    return Sizes(rounds=number, only=options.only, fanout=plan.Sizes(number))
 
 
 def _measured(sizes: Sizes) -> Report:
     with tempfile.TemporaryDirectory(prefix="jelmore-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         with servers(home) as addresses:
-            running = Running(home, peers.ROOT)
-            try:
-                ours = arms.jelmore(running, addresses, home)
-                return run(ours, arms.afternoon(running, addresses), sizes)
-            finally:
-                running.stop()
+            report = Report(goals=dict(GOALS)) if sizes.only == "fan-out" else _of_sessions(addresses, home, sizes)
+            if sizes.only != "sessions":
+                plan.measure(report, addresses, home, sizes.fanout)
+            return report
+
+
+def _of_sessions(addresses: dict[str, str], home: Path, sizes: Sizes) -> Report:
+    running = Running(home, peers.ROOT)
+    try:
+        ours = arms.jelmore(running, addresses, home)
+        return run(ours, arms.afternoon(running, addresses), sizes)
+    finally:
+        running.stop()
 
 
 def run(ours: Arm, peer: Arm | None, sizes: Sizes) -> Report:
     """Measure every arm in turn, round by round."""
-    report = Report(goals=GOALS)
+    report = Report(goals=dict(GOALS))
     for step in once(ours, sizes):
         _take(report, step, "once")
     for number in range(sizes.rounds):

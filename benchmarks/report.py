@@ -18,6 +18,28 @@ HIGHER: Final = "higher is better"
 WIDTHS: Final = (44, 10, 12, 10, 13, 9, 11)
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """What Jelmore's number of a row should be, beside another arm's: at least, or at most, so many times it."""
+
+    goal: str
+    row: str
+    arm: str
+    times: float
+    at_most: bool = False
+
+    def shown(self, by_arm: dict[str, list[float]]) -> str:
+        """Return the line that says whether it is so."""
+        sign = "≤" if self.at_most else "≥"
+        said = f"goal: {self.goal} {self.row} {sign} {self.times:g} × {self.arm}: "
+        ours, theirs = by_arm.get("Jelmore"), by_arm.get(self.arm)
+        if not ours or not theirs or not median(theirs):
+            return said + "not measured"
+        ratio = median(ours) / median(theirs)
+        is_met = ratio <= self.times if self.at_most else ratio >= self.times
+        return f"{said}{'met' if is_met else 'MISSED'}, {ratio:.3g} ({median(ours):.4g} : {median(theirs):.4g})"
+
+
 @dataclass
 class Report:
     """Samples by row and arm; a row is one number of a measure, as "latency ms, p50"."""
@@ -27,6 +49,7 @@ class Report:
     void: list[str] = field(default_factory=list)
     goals: dict[str, float] = field(default_factory=dict)
     """What a row of Jelmore's should be at most."""
+    ratios: list[Ratio] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=lambda: {"load_before": os.getloadavg()[0]})
 
     def add(self, name: str, better: str, arm: str, sample: dict[str, float] | float) -> None:
@@ -45,6 +68,8 @@ class Report:
         for row, goal in self.goals.items():
             if (values := self.samples.get(row, {}).get("Jelmore")) is not None:
                 print(f"goal: {row} ≤ {goal:g}: {'met' if median(values) <= goal else 'MISSED'}, {median(values):.3g}")
+        for ratio in self.ratios:
+            print(ratio.shown(self.samples.get(ratio.row, {})))
         print(f"\nspread: Jelmore's rounds, lowest and highest, to their median. Void runs, left out: {len(self.void)}")
         for why in self.void:
             print(f"  {why}")
@@ -58,6 +83,7 @@ class Report:
             "machine": self._facts(),
             "better": self.better,
             "goals": self.goals,
+            "ratios": [ratio.shown(self.samples.get(ratio.row, {})) for ratio in self.ratios],
             "void": self.void,
             "samples": self.samples,
         }

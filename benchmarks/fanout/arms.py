@@ -190,7 +190,19 @@ def _python(
 
 
 GUNICORN: Final = (
-    *("gunicorn", "-k", "gevent", "--worker-connections", "20000", "--backlog", "4096", "-b", "127.0.0.1:PORT"),
+    *(
+        "gunicorn",
+        "-c",
+        os.devnull,
+        "-k",
+        "gevent",
+        "--worker-connections",
+        "20000",
+        "--backlog",
+        "4096",
+        "-b",
+        "127.0.0.1:PORT",
+    ),
     *("--no-control-socket", "--log-level", "error"),
 )
 UVICORN: Final = ("uvicorn", "--host", "127.0.0.1", "--port", "PORT", "--log-level", "error", "--backlog", "4096")

@@ -15,6 +15,7 @@ from benchmarks.samples import Void
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Self
 
     from benchmarks.fanout.arms import FanArm, Served
 
@@ -24,13 +25,17 @@ HEALTH_PAUSE_SECONDS: Final = 0.05
 
 @dataclass(frozen=True)
 class Crowd:
-    """How many follow, how many more stop reading, and what they are sent. `window`: messages under way at once."""
+    """How many follow, how many more stop reading, and what they are sent.
+
+    `window`: messages under way at once. `asks_health`: another client asks for health meanwhile, which costs a little.
+    """
 
     followers: int
     messages: int
     size: int = 120
     window: int = 1
     stalled: int = 0
+    asks_health: bool = False
 
 
 def fan_out(arm: FanArm, addresses: dict[str, str], home: Path, crowd: Crowd) -> dict[str, float] | None:
@@ -45,12 +50,12 @@ def fan_out(arm: FanArm, addresses: dict[str, str], home: Path, crowd: Crowd) ->
         asked = (crowd.messages, crowd.window, crowd.stalled, LIMIT_SECONDS)
         words = [served.port, files[0], crowd.followers, served.publish_port, *files[1:], *asked]
         command = [str(program), *map(str, words), *map(str, served.pids)]
-        with _asked(served.port) as waits:
+        with Health(served.port, asks=crowd.asks_health) as health:
             run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS)
         if run.returncode:
             raise Void(run.stderr.strip()[-300:] or f"the load client ended with {run.returncode}")
         found: dict[str, float] = json.loads(run.stdout)
-        return found | {"health_p99_ms": waits.p99_ms}
+        return found | health.found()
 
 
 def _written(served: Served, home: Path) -> list[Path]:
@@ -60,27 +65,31 @@ def _written(served: Served, home: Path) -> list[Path]:
     return [home / name for name in texts]
 
 
-class _asked:  # noqa: N801  (used as a context manager's function)
+class Health:
     """Asks for health again and again meanwhile."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, asks: bool) -> None:
         self._url = f"http://127.0.0.1:{port}/health/live"
         self._over = threading.Event()
         self._waits: list[float] = []
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread = threading.Thread(target=self._ask, daemon=True) if asks else None
 
-    def __enter__(self) -> _asked:
-        self._thread.start()
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
-    @property
-    def p99_ms(self) -> float:
+    def found(self) -> dict[str, float]:
+        """Return how long the answers took."""
+        if not self._waits:
+            return {}
         waits = sorted(self._waits)
-        return 1000 * waits[len(waits) * 99 // 100] if waits else 0.0
+        return {"health_p50_ms": 1000 * waits[len(waits) // 2], "health_p99_ms": 1000 * waits[len(waits) * 99 // 100]}
 
     def _ask(self) -> None:
         while not self._over.wait(HEALTH_PAUSE_SECONDS):
