@@ -213,5 +213,5 @@ class EventStream(Follower):
         silent_since = max(self.wrote_at, self.group.sent_at if self.group is not None else 0.0)
         if now >= silent_since + self.hub.beat:
             self.write(sse.HEARTBEAT)
-            return now + self.hub.beat
-        return silent_since + self.hub.beat
+            silent_since = now
+        return min(silent_since + self.hub.beat, now + self.hub.patience)

@@ -106,7 +106,7 @@ class Hub:
         if follows:
             follower.channel = self.join(follower.session_id, follower.transport)
         follower.write(first)
-        self.wake_at(follower, time.monotonic() + min(self.beat, self.patience))
+        self.wake_at(follower, follower.tick(time.monotonic()))
         if self._leaving:
             follower.leave()
         self.delivery.go_on(follower)

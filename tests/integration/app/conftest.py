@@ -85,6 +85,25 @@ def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[di
 
 
 @pytest.fixture
+def serve(
+    variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., tuple[Gunicorn, Api]]]:
+    """Start web processes of a test's own, with the configuration they have in production."""
+    started: list[Gunicorn] = []
+
+    def start(**more: str) -> tuple[Gunicorn, Api]:
+        given = {**variables, "GRACEFUL_TIMEOUT_SECONDS": "1", "HEARTBEAT_SECONDS": "15", **more}
+        served = Gunicorn(given, tmp_path_factory.mktemp("web") / "log", config="gunicorn.conf.py")
+        started.append(served)
+        served.wait()
+        return served, Api(httpx2.Client(base_url=served.url, timeout=30))
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+@pytest.fixture
 def plain(web: Web) -> Iterator[Api]:
     transport = httpx2.WSGITransport(app=create_app(world=web))
     with httpx2.Client(transport=transport, base_url="http://web") as client:

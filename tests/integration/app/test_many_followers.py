@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import httpx2
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.checks import eventually
 from tests.crowd import Crowd, descriptors, ids
-from tests.integration.app.serving import Api, Gunicorn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.integration.app.holder import Holder
+    from tests.integration.app.serving import Api, Gunicorn
 
 MANY = 4000
 STALLED = 20
 KIB = 1024
-
-
-@pytest.fixture
-def serve(
-    variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., tuple[Gunicorn, Api]]]:
-    """Start web processes of a test's own, with the configuration they have in production."""
-    started: list[Gunicorn] = []
-
-    def start(**more: str) -> tuple[Gunicorn, Api]:
-        given = {**variables, "GRACEFUL_TIMEOUT_SECONDS": "1", "HEARTBEAT_SECONDS": "15", **more}
-        served = Gunicorn(given, tmp_path_factory.mktemp("web") / "log", config="gunicorn.conf.py")
-        started.append(served)
-        served.wait()
-        return served, Api(httpx2.Client(base_url=served.url, timeout=30))
-
-    yield start
-    for served in started:
-        served.stop()
 
 
 def worker_of(served: Gunicorn) -> int:
@@ -68,11 +45,6 @@ def whole_log(api: Api, session_id: object) -> bytes:
         late.open(int(str(api.client.base_url).rsplit(":", 1)[1].rstrip("/")))
         late.read(late.are_gone)
         return bytes(late.all[0].log)
-
-
-def lines(served: Gunicorn, event: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in served.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in found if line["event"] == event]
 
 
 def test_thousands_follow_in_little_memory_and_health_answers(
@@ -148,7 +120,7 @@ def test_who_takes_nothing_for_long_is_closed_on_and_resumes(
             run.write(b"%08d" % number * 8 * KIB)
         crowd.read(crowd.reached(64, crowd.all[1:]))
         eventually(lambda: open_streams(api) == 2)
-        (closed,) = [line for line in lines(served, "stream closed") if line["ended_by"] == "stalled"]
+        (closed,) = [line for line in served.lines("stream closed") if line["ended_by"] == "stalled"]
         assert closed["bytes"] > 0
 
         crowd.go_on(crowd.all[:1])
@@ -188,7 +160,7 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
         run.end()
         crowd.read(crowd.are_gone)
         assert crowd.logs() == {whole_log(other, session_id)}
-    assert lines(second, "the hub stood still") == []
+    assert second.lines("the hub stood still") == []
 
 
 def test_a_process_that_leaves_says_so_and_its_followers_go_on_elsewhere(
@@ -205,7 +177,7 @@ def test_a_process_that_leaves_says_so_and_its_followers_go_on_elsewhere(
         crowd.read(crowd.are_gone)
         assert all(b"retry: 2000\n: the server is going" in one.words for one in crowd.all)
         assert first.process.wait(10) == 0
-        ended = lines(first, "stream closed")
+        ended = first.lines("stream closed")
         assert [line["ended_by"] for line in ended] == ["leaving"] * 300
         run.write(b"meanwhile")
         crowd.open(second.port)
@@ -225,12 +197,12 @@ def test_the_log_says_how_long_a_stream_was_how_much_and_why_it_ended(
         run.write(b"x" * 5000)
         crowd.read(crowd.reached(1))
         crowd.drop(crowd.all[:1])
-        eventually(lambda: len(lines(served, "stream closed")) == 1)
+        eventually(lambda: len(served.lines("stream closed")) == 1)
         time.sleep(0.2)
         run.end()
         crowd.read(lambda: not crowd.all[1].is_open)
-    eventually(lambda: len(lines(served, "stream closed")) == 2)
-    gone, ended = lines(served, "stream closed")
+    eventually(lambda: len(served.lines("stream closed")) == 2)
+    gone, ended = served.lines("stream closed")
     assert (gone["ended_by"], ended["ended_by"]) == ("client", "end")
     assert 5000 < gone["bytes"] < ended["bytes"] < 8000
     assert 0 < gone["seconds"] <= ended["seconds"]
