@@ -103,8 +103,11 @@ class Hub:
     def admit(self, follower: Follower, first: bytes, *, follows: bool = True) -> None:
         """Let a follower begin, with what is to be sent before the log, if it gets that at all."""
         self._open.add(follower)
-        if follows:
-            follower.channel = self.join(follower.session_id, follower.transport)
+        channel = self.join(follower.session_id, follower.transport) if follows else None
+        if channel is not None and not follower.is_open:  # gone meanwhile
+            self.leave(channel, follower.transport)
+            return
+        follower.channel = channel
         follower.write(first)
         self.wake_at(follower, follower.tick(time.monotonic()))
         if self._leaving:

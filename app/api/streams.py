@@ -102,8 +102,9 @@ def _detached(web: Web, session_id: UUID, wish: Wish, place: Place) -> Response:
     def adopt(fd: int, head: bytes) -> None:
         stream = EventStream(web.hub, session_id, wish, fd)
         stream.left = came.left
-        came.watched = web.key_watch.enter(caller, stream.cut, partial(stream.refuse, InvalidApiKey()))
         web.hub.admit(stream, head + sse.connected(session_id, at_ms))
+        if stream.is_open:  # not before: the head comes first, whatever becomes of the key
+            came.watched = web.key_watch.enter(caller, stream.cut, partial(stream.refuse, InvalidApiKey()))
 
     return Detached(adopt, came.leave, headers=HEADERS)
 
