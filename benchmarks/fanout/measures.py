@@ -27,7 +27,8 @@ HEALTH_PAUSE_SECONDS: Final = 0.05
 class Crowd:
     """How many follow, how many more stop reading, and what they are sent.
 
-    `window`: messages under way at once. `asks_health`: another client asks for health meanwhile, which costs a little.
+    `window`: messages under way at once; 0: one every 100 ms.
+    `asks_health`: another client asks for health meanwhile, which costs a little.
     """
 
     followers: int

@@ -87,7 +87,7 @@ def _round(sizes: Sizes, *, is_last: bool) -> Iterator[Measure]:
     for stalled, name in ((healthy // 10, OURS.name), (0, UNSTALLED)):
         yield Measure(STALLED, OURS, Crowd(healthy, sizes.messages, size=4096, stalled=stalled), name)
     if is_last:
-        yield Measure(MANY, OURS, Crowd(sizes.many, sizes.messages // 4, asks_health=True), OURS.name)
+        yield Measure(MANY, OURS, Crowd(sizes.many, sizes.messages // 10, window=0, asks_health=True), OURS.name)
 
 
 def _take(report: Report, wanted: Measure, addresses: dict[str, str], home: Path, when: str, missing: set[str]) -> None:
