@@ -25,7 +25,7 @@ SEED ?=
 SYNC := $(UV) sync --locked --all-extras --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full soak check bench system-packages clean
+.PHONY: help setup run test test-full soak check bench openapi system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ check: .venv/.installed ## format, lint, types, import contracts, migrations in 
 
 bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 	$(VENV)/python -m benchmarks $(ARGS)
+
+openapi: .venv/.installed ## write the API's description to docs/openapi.json: changes of the API show in review
+	@$(VENV)/flask openapi > docs/openapi.json
 
 system-packages: ## print what to run, as root, for all that tests and features can use of Debian or Ubuntu
 	@echo apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import access, commands, cors, errors, headers, health, limits, origin, request_id, static_files
+from app import access, commands, cors, docs, errors, headers, health, limits, origin, request_id, static_files
 from app.api import blueprint
 from app.converters import IdConverter
 from app.unread import Unread
@@ -62,5 +62,6 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     limits.install(app)  # last: what it refuses when the answer is ready still goes through all of the above
     app.register_blueprint(health.blueprint)
     app.register_blueprint(static_files.blueprint)
+    app.register_blueprint(docs.blueprint, url_prefix=world.settings.api_prefix)
     app.register_blueprint(blueprint, url_prefix=f"{world.settings.api_prefix}/v1")
     return app
