@@ -65,6 +65,8 @@ class Database:
             pool_size=pool_size or settings.database_pool_size,
             max_overflow=0 if own_pool else settings.database_max_overflow,
             pool_timeout=POOL_TIMEOUT_SECONDS,
+            # A statement that fails is logged: with what clients type, and the variables of their sessions.
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "jelmore",
