@@ -17,6 +17,8 @@ import orjson
 import structlog
 from gunicorn.http import errors as faults
 from gunicorn.http.errors import ParseException
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 
 from app.headers import ALWAYS
 from app.times import iso
@@ -45,10 +47,26 @@ OURS: Final = (faults.InvalidResponseHeader, faults.InvalidResponseHeaderName)
 NOT_HTTP: Final = "The request is not valid HTTP."
 INTERNAL: Final = "Internal server error"
 SEND_SECONDS: Final = 1.0
+HEAD_BYTES: Final = 64 * 1024
+"""Of all headers of a request. gunicorn would take a hundred of 8 KiB, and copy them anew for each packet that brings some more."""
+
+
+class ShortHead(Request):  # type: ignore[misc]  # gunicorn has no types
+    """A request as gunicorn reads it, with a bound for its head as a whole."""
+
+    @property
+    def max_buffer_headers(self) -> int:
+        """Return how many bytes may come before the head ends."""
+        return HEAD_BYTES
+
+    @max_buffer_headers.setter
+    def max_buffer_headers(self, _: int) -> None:
+        """Keep ours: gunicorn's own is the product of its other limits."""
 
 
 def guard(worker: Any, settings: Settings) -> None:
     """Bound what one connection may cost this process."""
+    RequestParser.mesg_class = ShortHead
     worker.timeout_ctx = partial(_patience, settings.body_timeout_seconds, worker.cfg.keepalive)
     worker.handle_request = _bounded(worker.handle_request, settings.follower_timeout_seconds)
     worker.handle_error = _answer_fault
