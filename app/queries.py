@@ -23,7 +23,8 @@ class Query(BaseModel):
 
 
 Model = TypeVar("Model", bound=Query)
-MARK: Final = "\N{REPLACEMENT CHARACTER}"
+QUOTED: Final = "%"
+"""How bytes that are not UTF-8 stay where werkzeug has read the rest."""
 
 
 def read_query(model: type[Model]) -> Model:
@@ -35,14 +36,14 @@ def read_query(model: type[Model]) -> Model:
 
 
 def refuse_unreadable(given: Mapping[str, str | list[str]]) -> None:
-    """Raise ValidationFailed for values that are not UTF-8: each wrong byte has become a mark, which might match something."""
-    marked = [name for name, value in given.items() if any(MARK in text for text in value)]
-    if not marked:
+    """Raise ValidationFailed for values that are not UTF-8: they look like others, which might match something."""
+    doubtful = [name for name, value in given.items() if any(QUOTED in text for text in value)]
+    if not doubtful:
         return
     try:
         unquote_to_bytes(request.query_string).decode()
     except UnicodeDecodeError:
-        faults = [{"loc": [name], "msg": "must be UTF-8", "type": "unstorable_text"} for name in marked]
+        faults = [{"loc": [name], "msg": "must be UTF-8", "type": "unstorable_text"} for name in doubtful]
         raise ValidationFailed(errors=faults) from None
 
 
