@@ -59,7 +59,8 @@ def exchange(port: int, sent: bytes, *, head: bool = False) -> tuple[list[Told],
 
 def read_answers(connection: socket.socket, *, head: bool = False) -> tuple[list[Told], bool]:
     """Read answers up to that to `NEXT`, or to the end of the connection."""
-    said, told = b"", []
+    said = b""
+    told: list[Told] = []
     while True:
         while (answer := _answer(said, without_body=head and not told)) is not None:
             found, said = answer
