@@ -5,6 +5,7 @@ Installed into each web process by gunicorn.conf.py. The application meets reque
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +28,6 @@ from core.errors import JelmoreError, MalformedBody
 from core.ids import uuid7
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from core.settings import Settings
@@ -84,6 +84,7 @@ def _bounded(handle: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     """Close on a client that takes no byte of its answer for so long: it would hold its greenlet for ever."""
 
     def handle_request(listener: Any, request: Any, client: socket.socket, address: Any) -> Any:
+        _miss_the_lost(client, seconds)
         if any(name == "UPGRADE" for name, _ in request.headers):
             return handle(listener, request, client, address)  # WebSockets look after themselves
         client.settimeout(seconds)
@@ -97,6 +98,12 @@ def _bounded(handle: Callable[..., Any], seconds: float) -> Callable[..., Any]:
                 client.settimeout(None)
 
     return handle_request
+
+
+def _miss_the_lost(client: socket.socket, seconds: float) -> None:
+    """Let the kernel give up on a client whose machine or network is gone: a stream's small heartbeats fill no buffer for hours."""
+    with suppress(OSError):  # a Unix socket, whose clients are here
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def _answer_fault(_request: Any, client: socket.socket, address: Any, fault: BaseException) -> None:
