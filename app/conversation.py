@@ -40,6 +40,8 @@ UNREAD_BYTES: Final = 1024 * 1024
 """Who leaves more answers unread is not answered until he reads. A little more than a full look at the log: ^C must get through."""
 LEAVING_SECONDS: Final = 15.0
 """How long what was said before the close may still take."""
+SETTLE_SECONDS: Final = 2.0
+"""How long what was asked before the end may take to be answered behind it."""
 OVER: Final = "the key is revoked or has expired"
 
 
@@ -114,7 +116,10 @@ class Conversation:
 
     def _follow(self) -> None:
         try:
-            self._socket.close(NORMAL if self._send_log() else RESTARTING)
+            ended = self._send_log()
+            if ended:
+                self._settle()
+            self._socket.close(NORMAL if ended else RESTARTING)
         except Gone:
             return
         except InvalidApiKey:
@@ -127,6 +132,12 @@ class Conversation:
             log.exception("a WebSocket met an error nobody foresaw", session_id=str(self._session_id))
             self._answers.refuse(JelmoreError(INTERNAL))
             self._socket.close(FAILED, JelmoreError.code)
+
+    def _settle(self) -> None:
+        """Answer what was asked before the session's end was told: a kill is answered after the end it brought."""
+        if (answering := self._answering) is not None:
+            answering.join(timeout=SETTLE_SECONDS)
+        self._answers.settle(SETTLE_SECONDS)
 
     def _send_log(self) -> bool:
         """Send the log; return whether that was all of it. Raises Gone."""

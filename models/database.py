@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import sessionmaker
@@ -94,7 +94,10 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as fault:
             raise DatabaseUnavailable from fault
         except DBAPIError as fault:
-            if fault.connection_invalidated or getattr(fault.orig, "pgcode", None) == READ_ONLY:
+            read_only = getattr(fault.orig, "pgcode", None) == READ_ONLY
+            if read_only:  # it is the primary no more: new connections may find the one that is
+                self.engine.dispose()
+            if read_only or fault.connection_invalidated:
                 raise DatabaseUnavailable from fault
             raise
 
@@ -132,7 +135,7 @@ def ask_after_rest(engine: Engine) -> None:
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as fault:
-            raise DisconnectionError from fault  # the pool makes a new one, and throws away all that are older
+            raise InvalidatePoolError from fault  # the pool makes a new one, and throws away all that are older
 
 
 def install_gevent_wait_callback(limit_seconds: float) -> None:

@@ -61,6 +61,7 @@ class Glances:
                 self.close()
                 if not stale:
                     raise DatabaseUnavailable from fault
+            self._engine.dispose()  # what rests in the pool has ended with it
             try:  # the server ended a connection that had served us well; it may be back
                 return self._look(ids)
             except AWAY as fault:

@@ -103,6 +103,10 @@ class Answers:
             names = list(EntryKind) if wanted.events is None else list(dict.fromkeys(wanted.events))
             self._say("subscribed", {"events": [name for name in names if name in set(EntryKind)]}, wanted.id)
 
+    def settle(self, seconds: float) -> None:
+        """Wait until everything that was asked is answered: the end of a session settles it all, a moment later."""
+        self._outcomes.join(timeout=seconds)
+
     def stop_waiting(self) -> None:
         """Wait for no outcomes any more: nobody is there to be told."""
         self._outcomes.kill(block=False)

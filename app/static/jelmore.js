@@ -856,7 +856,8 @@ export class JelmoreSocket extends EventTarget {
         clearTimeout(timer);
         timer = setTimeout(ask, Math.min(PING_MS, this.#limits.silenceMs));
         try { this.#take(data); } catch (error) { done(error); socket.close(); }
-        if (this.#resumption.over) socket.close(1000);
+        // What brought the end is answered behind it; the service closes when nothing is left to be said.
+        if (this.#resumption.over && this.#pending.size === 0) socket.close(1000);
       };
       socket.onclose = ({ code, reason }) => {
         this.#resumption.over ||= code === 1000;

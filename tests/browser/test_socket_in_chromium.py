@@ -107,7 +107,7 @@ def test_what_is_typed_and_printed_over_cut_connections_comes_once(service: Serv
       socket.sendInput(`line ${number}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await socket.eof();
+    await socket.eof().catch(() => {}); // cut off, its answer may be lost: the end says it all the same
     return { ...seen, code: await closed };
     """
     chance, over, cuts = random.Random(5), threading.Event(), []

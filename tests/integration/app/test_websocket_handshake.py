@@ -238,6 +238,6 @@ def test_sockets_and_refusals_are_in_the_audit_and_no_key_is_in_the_log(
     log = gunicorns(variables).log
     eventually(lambda: f"/sessions/{session_id}/ws" in log.read_text())
     assert "ada-key" not in log.read_text()
-    told = [json.loads(line) for line in log.read_text().splitlines() if f"{session_id}/ws" in line]
-    lines = [line for line in told if line["event"] == "request"]
+    lines = [json.loads(line) for line in log.read_text().splitlines() if f"{session_id}/ws" in line]
+    lines = [line for line in lines if line["event"] == "request"]
     assert sorted((line["key"], line["status"]) for line in lines) == [("ada", 101), ("bob", 404)]

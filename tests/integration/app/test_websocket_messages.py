@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import websocket
 from sqlalchemy import select
 
+from models.lifecycle import Reason
 from models.tables import AuditRow, Input, Session
 from tests.checks import eventually
 from tests.integration.app.talking import BINARY, TEXT, talking
@@ -148,6 +151,7 @@ def test_input_sent_right_before_the_close_arrives(gevent: Api, run: Run, web: W
         for number in range(20):
             talk.say(type="input", content=str(number))
         talk.connection.send_close(1000)
+        talk.rest()  # who closes with something unread takes back what is still under way
     eventually(lambda: all_typed(web, run.session_id))
 
 
@@ -155,6 +159,10 @@ def test_input_sent_right_before_the_connection_breaks_arrives(gevent: Api, run:
     with talking(gevent, run.session_id) as talk:
         for number in range(20):
             talk.say(type="input", content=str(number))
+        assert talk.connection.sock is not None
+        talk.connection.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises(websocket.WebSocketConnectionClosedException):
+            talk.rest()
     eventually(lambda: all_typed(web, run.session_id))
 
 
@@ -182,6 +190,19 @@ def test_what_is_asked_is_answered_when_it_is_done(
     (answer,) = [heard for heard in talk.until("command_result") if heard["event"] == "command_result"]
     assert (answer["id"], answer["command"], answer["state"]) == ("mine", kind, "written")
     assert (answer["input_id"], answer["session_id"]) == (str(letter.input_id), str(run.session_id))
+
+
+def test_what_ends_the_session_is_answered_behind_the_end_it_brought(talk: Talk, run: Run, holder: Holder) -> None:
+    talk.say(type="signal", signal="KILL", id="mine")
+    assert holder.hears() == str(run.session_id)
+    run.fetch()
+    run.end(Reason.SIGNAL, exit_code=None)
+
+    heard = talk.rest()
+    names = [message["event"] for message in heard]
+    assert {"terminated", "command_result"} <= set(names)
+    assert [message["id"] for message in heard if message["event"] == "command_result"] == ["mine"]
+    assert talk.code == 1000
 
 
 def test_what_is_not_done_in_time_is_answered_all_the_same(talk: Talk, run: Run) -> None:
@@ -346,8 +367,9 @@ def test_only_what_is_subscribed_to_comes_and_always_the_end(gevent: Api, run: R
 
 def test_events_in_the_address_are_a_first_subscription(gevent: Api, run: Run) -> None:
     run.write(b"unseen")
+    run.tell("idle")
     with talking(gevent, run.session_id, "?events=status") as talk:
-        assert talk.hear()["event"] == "session_info"
+        assert talk.until("status")[-1]["status"] == "idle"  # what is behind it is turned to
         assert talk.ask(type="subscribe")["events"][:2] == ["output", "status"]
         run.write(b"seen")
         assert talk.hear()["content"] == "seen"

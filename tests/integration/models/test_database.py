@@ -87,3 +87,31 @@ def test_no_error_shows_what_a_statement_was_given(database_url: str, statement:
         database.close()
 
     assert HUSH not in "".join(traceback.format_exception(refused.value))
+
+
+def test_one_that_broke_while_it_rested_takes_all_older_ones_with_it(
+    database_url: str, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Database.open(load_settings({"DATABASE_URL": database_url}), pool_size=2)
+    try:
+        with pair.transaction() as one, pair.transaction() as two:
+            broken = {int(tx.execute(text("SELECT pg_backend_pid()")).scalar_one()) for tx in (one, two)}
+        with other.transaction() as tx:
+            for pid in broken:
+                tx.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+        monkeypatch.setattr(module, "REST_SECONDS", 0.0)
+        with pair.transaction() as tx:
+            tx.execute(text("SELECT 1"))  # this one asks, and is told
+            monkeypatch.setattr(module, "REST_SECONDS", 60.0)
+            assert backend(pair) not in broken  # does not ask
+    finally:
+        pair.close()
+
+
+def test_a_server_that_has_become_read_only_is_left(single: Database) -> None:
+    before = backend(single)
+    with pytest.raises(DatabaseUnavailable), single.transaction() as tx:
+        tx.execute(text("SET LOCAL transaction_read_only = on; CREATE TABLE never (id int)"))
+
+    assert backend(single) != before
