@@ -127,6 +127,7 @@ def shared_user(database_url: str) -> Iterator[Service]:
             yield service
         finally:
             service.stop()
+            service.refuse_leaks()
             valkey.stop()
 
 
