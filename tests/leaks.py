@@ -25,13 +25,15 @@ from urllib.parse import unquote, urlsplit
 import psycopg2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import redis
 
 SHORTEST: Final = 6
 """Shorter texts stand everywhere."""
-SHAPE: Final = r"jmr_([0-9a-f]{32}|ticket)_[A-Za-z0-9]{43}"
+BEGINNING: Final = "jmr_"
+SHAPE: Final = re.compile(rb"jmr_([0-9a-f]{32}|ticket)_[A-Za-z0-9]{43}")
+SHAPED_BYTES: Final = 4 + 32 + 1 + 43
 MINTED: Final = re.compile(rb'"(?:key|ticket)":\s*"(jmr_[A-Za-z0-9_]+)"')
 EXCERPT_BYTES: Final = 80
 MOST_FINDS: Final = 20
@@ -39,6 +41,8 @@ GREP_SECONDS: Final = 120
 
 CREDENTIALS: Final = ("valkey.conf", "api_key")
 """Files that are there to hold one, readable by their owner alone."""
+PRINTED: Final = ("segments", "inputs")
+"""Tables with what sessions print and are told."""
 NOT_OURS: Final = ("workspaces", "postgres")
 """Directories of sessions, and of PostgreSQL, whose tables are looked at instead."""
 
@@ -60,6 +64,8 @@ class Secrets:
     def __init__(self) -> None:
         self.ours: dict[str, str] = {}
         self.clients: dict[str, str] = {}
+        self.databases: set[str] = set()
+        """Those that were looked through."""
 
     def know(self, text: str, what: str) -> None:
         """Remember a secret of the service's."""
@@ -94,34 +100,32 @@ class Secrets:
 
     def in_file(self, path: Path, place: str, *, printed: bool = False) -> Iterator[Leak]:
         """Find secrets in one file. `printed`: what sessions print stands there too."""
-        known = self.ours if printed else self.ours | self.clients
-        needles = {needle: (text, what) for text, what in known.items() for needle in _spellings(text)}
-        for offset, match in _grep("-F", needles, path):
-            text, what = needles[match.decode()]
-            yield Leak(f"{what} ({text})", f"{place}: {_around(path, offset)}")
-        for offset, match in _grep("-E", [SHAPE], path):
-            if match.decode() not in known:
-                yield Leak(f"what looks like a key or a ticket ({match.decode()})", f"{place}: {_around(path, offset)}")
+        for find in self._finds([path], printed=printed):
+            yield Leak(find.secret, f"{place}: {find.around()}")
 
     def in_home(self, home: Path) -> Iterator[Leak]:
         """Find secrets in whatever stands below a directory of the service's."""
+        logs: list[Path] = []
+        others: list[Path] = []
         for directory, below, names in os.walk(home):
             below[:] = [name for name in below if name not in NOT_OURS]
             for path in (Path(directory) / name for name in names):
                 is_kept = path.name in CREDENTIALS or path.suffix == ".password"
                 if path.is_file() and not path.is_symlink() and not is_kept:
-                    is_log = path.suffix == ".log" or path.name == "log"
-                    yield from self.in_file(path, f"the file {path}", printed=not is_log)
+                    (logs if path.suffix == ".log" or path.name == "log" else others).append(path)
+        for paths, printed in ((logs, False), (others, True)):
+            for find in self._finds(paths, printed=printed):
+                yield Leak(find.secret, f"the file {find.path}: {find.around()}")
 
     def in_database(self, url: str) -> Iterator[Leak]:
         """Find secrets in every table."""
-        with _connected(url) as cursor, tempfile.TemporaryDirectory() as scratch:
-            for table, columns in _columns(cursor).items():
-                path = Path(scratch) / table
-                with path.open("wb") as file:
-                    cursor.copy_expert(f"COPY (SELECT {', '.join(columns)} FROM {table}) TO STDOUT", file)
-                yield from self.in_file(path, f"the table {table}", printed=table in ("segments", "inputs"))
-                path.unlink()
+        self.databases.add(url)
+        with tempfile.TemporaryDirectory() as scratch:
+            paths = _dumped(url, Path(scratch))
+            for printed in (False, True):
+                some = [path for path in paths if (path.name in PRINTED) is printed]
+                for find in self._finds(some, printed=printed):
+                    yield Leak(find.secret, f"the table {find.path.name}: {find.around()}")
 
     def in_redis(self, client: redis.Redis) -> Iterator[Leak]:
         """Find secrets in every key and value. What was written and is gone stands in the server's own files (`in_home`)."""
@@ -132,6 +136,28 @@ class Secrets:
             for file, printed in ((logs, True), (rest, False)):
                 file.flush()
                 yield from self.in_file(Path(file.name), "Redis", printed=printed)
+
+    def _finds(self, paths: Sequence[Path], *, printed: bool) -> Iterator[Find]:
+        known = self.ours if printed else self.ours | self.clients
+        needles = {needle: f"{what} ({text})" for text, what in known.items() for needle in _spellings(text)}
+        for path, offset, match in _grep([*needles, BEGINNING], paths):
+            if match in needles:
+                yield Find(needles[match], path, offset)
+            elif (shaped := SHAPE.match(_bytes_of(path, offset, SHAPED_BYTES))) is not None:
+                yield Find(f"what looks like a key or a ticket ({shaped[0].decode()})", path, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A secret at an offset of a file."""
+
+    secret: str
+    path: Path
+    offset: int
+
+    def around(self) -> str:
+        """Return the text it stands in."""
+        return repr(_bytes_of(self.path, max(0, self.offset - EXCERPT_BYTES), 3 * EXCERPT_BYTES))
 
 
 KNOWN: Final = Secrets()
@@ -157,38 +183,44 @@ def _spellings(text: str) -> list[str]:
     return spelt
 
 
-def _grep(kind: str, patterns: Iterable[str], path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and text of the first matches in a file: by grep, for many patterns and much text cost it little."""
-    with tempfile.NamedTemporaryFile("w", suffix=".patterns") as listed:
-        listed.write("\n".join(patterns))
+def _grep(texts: Iterable[str], paths: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
+    """Yield file, offset and text of what is found: by grep, which for many texts in much costs a second for 100 MiB."""
+    paths = [path for path in paths if path.stat().st_size]
+    if not paths:
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".texts") as listed:
+        listed.write("\n".join(texts))
         listed.flush()
-        if not Path(listed.name).stat().st_size:
-            return
         program = shutil.which("grep", path=os.defpath) or "grep"
-        command = [program, "-a", "-b", "-o", "-m", str(MOST_FINDS), kind, "-f", listed.name, os.fspath(path)]
+        command = [program, "-F", "-a", "-b", "-o", "-H", "--null", "-f", listed.name, *map(os.fspath, paths)]
         grep = subprocess.run(command, capture_output=True, env={"LC_ALL": "C"}, timeout=GREP_SECONDS, check=False)
     if grep.returncode > 1:
-        raise RuntimeError(f"{path} cannot be looked through: {grep.stderr.decode(errors='replace')}")
+        raise RuntimeError(f"grep failed: {grep.stderr.decode(errors='replace')}")
     for line in grep.stdout.splitlines():
-        offset, _, match = line.partition(b":")
-        yield int(offset), match
+        name, _, rest = line.partition(b"\0")
+        offset, _, match = rest.partition(b":")
+        yield Path(os.fsdecode(name)), int(offset), match.decode()
 
 
-def _around(path: Path, offset: int) -> str:
+def _bytes_of(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb") as file:
-        file.seek(max(0, offset - EXCERPT_BYTES))
-        return repr(file.read(3 * EXCERPT_BYTES))
+        file.seek(offset)
+        return file.read(size)
 
 
-class _connected:  # noqa: N801  (read as a function)
-    def __init__(self, url: str) -> None:
-        self._connection = psycopg2.connect(url.replace("postgresql+psycopg2", "postgresql"), connect_timeout=5)
-
-    def __enter__(self) -> Any:
-        return self._connection.cursor()
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
+def _dumped(url: str, directory: Path) -> list[Path]:
+    """Write every table of a database into a file of its name."""
+    paths = []
+    connection = psycopg2.connect(url.replace("postgresql+psycopg2", "postgresql"), connect_timeout=5)
+    try:
+        with connection.cursor() as cursor:
+            for table, columns in _columns(cursor).items():
+                paths.append(directory / table)
+                with paths[-1].open("wb") as file:
+                    cursor.copy_expert(f"COPY (SELECT {', '.join(columns)} FROM {table}) TO STDOUT", file)
+    finally:
+        connection.close()
+    return paths
 
 
 def _columns(cursor: Any) -> dict[str, list[str]]:

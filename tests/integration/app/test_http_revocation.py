@@ -14,7 +14,7 @@ import pytest
 import websocket
 
 from app.key_watch import CUT_SECONDS, LOOK_SECONDS, KeyWatch
-from app.stored_keys import StoredKeys
+from app.stored_keys import KEPT_SECONDS, StoredKeys
 from core.errors import InvalidApiKey
 from tests.checks import eventually
 from tests.clock import FakeClock
@@ -135,7 +135,7 @@ def test_everything_that_is_open_ends_with_its_key_and_nothing_else_does(
     assert [each.end() for each in streams] == [("stream_error", "INVALID_API_KEY")] * 3
     assert [each.end() for each in sockets] == [OVER] * 3
     assert all(each.is_open for each in unconcerned)
-    assert there.as_(key).get("/sessions").status_code == 401
+    eventually(lambda: there.as_(key).get("/sessions").status_code == 401, KEPT_SECONDS + 1)
     assert gevent.client.get(f"/api/v1/sessions/{session_id}/stream", headers=bearer(key)).status_code == 401
 
 
