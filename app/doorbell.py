@@ -45,11 +45,11 @@ class Doorbell:
         self._appender = appender
         self._sending = Pool(SENDING_AT_ONCE)
 
-    def start(self, session: Session, *, request_id: str) -> None:
+    def start(self, session_id: UUID, priority: str, *, request_id: str) -> None:
         """Ask for a worker for a new session."""
 
         def send() -> None:
-            if not self._queue.start(session.id, priority=session.priority, request_id=request_id):
+            if not self._queue.start(session_id, priority=priority, request_id=request_id):
                 metrics.SENDS_FAILED.labels(RUN).inc()
 
         self._send(RUN, send, wait_seconds=SEND_SECONDS)

@@ -1,7 +1,8 @@
 """Effects that a client may ask for again without having them twice: the header Idempotency-Key.
 
-A route gives what it does as a function of the transaction. Without the header it is simply done. With it, the first
-request does it and its answer is kept; a repeat gets that answer; a parallel one waits for it.
+A route gives what it does as a function of the transaction. With the header, the first request does it and its answer is kept; a
+repeat gets that answer; a parallel one waits for it. Without the header there is nothing to keep beside it, and no transaction
+(None): it may be done in one of its own, together with what others do.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from app.web import Web
     from models.database import Transaction
 
+    Do = Callable[[Transaction | None], "Effect"]
+
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 KEY: Final = re.compile(r"[\x20-\x7e]{1,128}")
@@ -57,7 +60,7 @@ class Effect:
         return Answer(self.status, flask_json.dumps(self.body), self.headers)
 
 
-def once(operation: str, wanted: BaseModel, do: Callable[[Transaction], Effect]) -> Response:
+def once(operation: str, wanted: BaseModel, do: Do) -> Response:
     """Do what this request asks for, or answer as the first one with its key was answered.
 
     `operation` says what it is, in the words of API and id ("POST sessions"); `wanted` is its body.
@@ -81,7 +84,7 @@ def claimed(caller: Caller, key: str, operation: str, wanted: BaseModel) -> Clai
     return Claim(caller.identity, key, hashlib.sha256(f"{operation}\n{meant}".encode()).digest())
 
 
-def perform(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) -> tuple[Answer, bool]:
+def perform(web: Web, claim: Claim | None, do: Do) -> tuple[Answer, bool]:
     """Return the answer, and whether it is a former one's. Raises IdempotencyInProgress if the first takes too long."""
     give_up = web.clock.now() + WAIT_SECONDS
     looks = iter(LOOKS)
@@ -95,15 +98,18 @@ def perform(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) 
         time.sleep(min(left, next(looks, LOOKS[-1])))
 
 
-def _attempt(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) -> tuple[Answer, bool]:
-    at = web.clock.at()
-    with web.database.transaction() as tx:
-        kept = None if claim is None else idempotency.look(tx, claim, at=at)
-        if kept is not None:
-            return kept, True
-        effect = do(tx)
+def _attempt(web: Web, claim: Claim | None, do: Do) -> tuple[Answer, bool]:
+    if claim is None:
+        effect = do(None)
         answer = effect.answer()
-        if claim is not None:
+    else:
+        at = web.clock.at()
+        with web.database.transaction() as tx:
+            kept = idempotency.look(tx, claim, at=at)
+            if kept is not None:
+                return kept, True
+            effect = do(tx)
+            answer = effect.answer()
             idempotency.keep(tx, claim, answer, at=at)
     effect.then()
     return answer, False

@@ -20,6 +20,7 @@ from app.process import is_patched
 from app.searches import Searches
 from app.sight import Sight
 from app.stored_keys import StoredKeys
+from app.together import Together
 from core.clock import SystemClock
 from core.vital import watch_hub
 from models.database import Database
@@ -44,6 +45,7 @@ class Web:
     settings: Settings
     database: Database
     sight: Sight
+    together: Together
     redis: Redis
     log: Log
     hub: Hub
@@ -62,6 +64,7 @@ class Web:
         """Let go of every connection."""
         self.redis.close()
         self.sight.close()
+        self.together.close()
         self.database.close()
 
 
@@ -87,6 +90,7 @@ def open_web(settings: Settings) -> Web:
         settings=settings,
         database=database,
         sight=Sight(database, settings),
+        together=Together(database, settings),
         redis=client,
         log=log,
         hub=hub,

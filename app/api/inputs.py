@@ -60,7 +60,10 @@ def accept_message(session_id: UUID, wanted: InputRequest, message_id: str | Non
     return told
 
 
-def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction) -> Effect:
+def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction | None) -> Effect:
+    if tx is None:
+        with web.database.transaction() as tx:
+            return _accept(web, session_id, wanted, tx)
     at = web.clock.at()
     session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
     body = wanted.exact(terminal=session.terminal is not None)
