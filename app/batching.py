@@ -54,14 +54,30 @@ class Batching(Generic[Question, Answer]):
         """Return the answer. Raises Silence if the server says nothing for so long; the question goes on without us."""
         if not is_patched():
             return _given(self._answer_all([question])[0])
+        result = self._put(question)
+        self._wait(result, seconds)
+        answer: Answer | Exception = result.get(block=False)
+        return _given(answer)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many questions have not been sent yet."""
+        return len(self._waiting)
+
+    def tell(self, question: Question) -> None:
+        """Ask without waiting for an answer."""
+        if is_patched():
+            self._put(question)
+        else:
+            self._answer_all([question])
+
+    def _put(self, question: Question) -> AsyncResult[Answer | Exception]:
         result: AsyncResult[Answer | Exception] = AsyncResult()
         self._waiting.append((question, result))
         if not self._asking:
             self._asking = True
             gevent.spawn(self._ask)
-        self._wait(result, seconds)
-        answer: Answer | Exception = result.get(block=False)
-        return _given(answer)
+        return result
 
     def _wait(self, result: AsyncResult[Answer | Exception], seconds: float) -> None:
         """Wait for the server, not for ourselves: in a busy process the answer may have come long ago, unread."""
