@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import access, commands, cors, errors, headers, health, limits, origin, request_id, static_files
@@ -18,8 +19,16 @@ from core import logs
 from core.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Request
+    from flask.sessions import SessionMixin
+
     from app.web import Web
     from core.settings import Settings
+
+
+NOBODYS: Final = NullSession()
 
 
 class Json(DefaultJSONProvider):
@@ -35,13 +44,35 @@ class Json(DefaultJSONProvider):
             return super().dumps(obj, **options)
 
 
+class NoSessions(SessionInterface):
+    """There are no cookies here."""
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # noqa: ARG002  (Flask's own signature)
+        """Return what says at once that it is nobody's."""
+        return NOBODYS
+
+    def is_null_session(self, obj: object) -> bool:  # noqa: ARG002
+        """Whether there is nothing to be saved."""
+        return True
+
+
+class Application(Flask):
+    """Flask without what it does for everybody at each request and nobody needs here."""
+
+    session_interface = NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function: none of ours is a coroutine, and Flask would look at it each time."""
+        return func
+
+
 def build(settings: Settings | None, world: Web | None) -> Flask:
     """Return the application, its resources open."""
     if world is None:
         settings = settings or load_settings()
         logs.configure("web", settings)
         world = open_web(settings)
-    app = Flask("jelmore", static_folder=None)
+    app = Application("jelmore", static_folder=None)
     app.json = Json(app)
     app.extensions[EXTENSION] = world
     # A path is right or it is unknown: no redirects that turn a POST into a GET.

@@ -48,16 +48,20 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a request has done, once it is committed: what to tell the client, and what is to happen `then`."""
+    """What a request has done, once it is committed: what to tell the client, and what is to happen `then`.
 
-    body: Mapping[str, Any]
+    `body`: members, or the JSON of them.
+    """
+
+    body: Mapping[str, Any] | str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     then: Callable[[], None] = _nothing
 
     def answer(self) -> Answer:
         """Return the answer as it is sent, and kept."""
-        return Answer(self.status, flask_json.dumps(self.body), self.headers)
+        body = self.body if isinstance(self.body, str) else flask_json.dumps(self.body)
+        return Answer(self.status, body, self.headers)
 
 
 def once(operation: str, wanted: BaseModel, do: Do) -> Response:

@@ -91,8 +91,10 @@ def _deed(action: str, outcome: str, target: str | None, at: datetime, detail: d
 
 def _note_refusal(response: Response) -> Response:
     """Note what was refused, and every change that failed. Written beside the request, which does not wait."""
-    code, rule = g.get("error_code"), request.url_rule
-    if code is None or rule is None or request.blueprint != "api":
+    if (code := g.get("error_code")) is None:
+        return response
+    rule = request.url_rule
+    if rule is None or request.blueprint != "api":
         return response
     reading = request.method in READING or rule.rule.endswith("/wait")  # a POST for its body's sake
     missed = code == SessionNotFound.code

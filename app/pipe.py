@@ -8,15 +8,16 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from redis.exceptions import RedisError
 
 from app.batching import Batching, Silence
+from streams.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from redis import Redis
 
@@ -40,7 +41,7 @@ class Pipe:
     """One process's way to one Redis."""
 
     def __init__(self, client: Redis) -> None:
-        self._client = client
+        self._wire = Wire(client)
         self._batches: Batching[Parcel, None] = Batching(self._send)
 
     def send(self, parcel: Parcel, *, wait_seconds: float) -> None:
@@ -54,12 +55,10 @@ class Pipe:
             self._batches.tell(parcel)
 
     def _send(self, parcels: list[Parcel]) -> list[None]:
-        pipeline = self._client.pipeline(transaction=False)
-        for parcel in parcels:
-            for command in parcel.commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        commands = [command for parcel in parcels for command in parcel.commands]
+        replies: Iterator[Any]
         try:
-            replies = iter(pipeline.execute(raise_on_error=False))
+            replies = iter(self._wire.ask(commands))
         except Exception as fault:
             if not isinstance(fault, RedisError):
                 log.exception("a send met an error nobody foresaw")

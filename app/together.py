@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg2
+import structlog
 
 from app.batching import Batching, Silence
 from core.errors import DatabaseUnavailable, TooManySessions
 from models.line import Line
+from models.mailings import accept_all
 from models.openings import open_all
 
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
     from core.settings import Settings
     from models.database import Database
+    from models.inputs import Accepted
+    from models.mailings import Letter
     from models.openings import Opening
+
+log = structlog.get_logger(__name__)
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -36,17 +42,24 @@ class Together:
     """The writes of one web process."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self._line = Line(database)
+        # Two lines: creations wait for those of other processes.
+        self._line, self._letters_line = Line(database), Line(database)
         self._openings: Batching[Opening, int] = Batching(self._open_all, at_once=AT_ONCE)
+        self._letters: Batching[Letter, Accepted | None] = Batching(self._accept_all, at_once=AT_ONCE)
         self._seconds = settings.database_statement_timeout_seconds + GRACE_SECONDS
 
     def open(self, opening: Opening) -> int:
         """Open a session, and return its place in the queue. Raises TooManySessions and DatabaseUnavailable."""
         return self._ask(self._openings, opening)
 
+    def accept(self, letter: Letter) -> Accepted | None:
+        """Accept input; None if this needs a transaction of its own. Raises DatabaseUnavailable."""
+        return self._ask(self._letters, letter)
+
     def close(self) -> None:
         """Let go of the connections."""
         self._line.close()
+        self._letters_line.close()
 
     def _ask(self, batches: Batching[Question, Answer], question: Question) -> Answer:
         try:
@@ -71,3 +84,11 @@ class Together:
             return self._open_some(openings[:1]) if len(openings) > 1 else {openings[0].id: fault}
         refused = [opening.id for opening in openings if opening.id not in places][:1]
         return {**places, **{session_id: TooManySessions() for session_id in refused}}
+
+    def _accept_all(self, letters: list[Letter]) -> list[Accepted | None]:
+        try:
+            accepted = accept_all(self._letters_line.rows, letters)
+        except psycopg2.Error as fault:  # nothing is written; each may find out what it was, by itself
+            log.warning("input was not accepted together", error=str(fault))
+            accepted = {}
+        return [accepted.get(letter.id) for letter in letters]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-from flask import request
+from flask import Response, request
 from pydantic import Field
 
 from app import directories, request_id, stopping
@@ -60,7 +60,7 @@ def show_session(session_id: UUID) -> ResponseReturnValue:
     web, owner = current_web(), current_caller().sees
     session = web.sight.visible(session_id, owner)
     if not backlog.is_waiting(session):
-        return SessionView.of(session, None).as_json()
+        return Response(SessionView.of(session, None).as_text(), mimetype="application/json")
     with web.database.transaction() as tx:  # its place among those that wait is to be counted
         return shown(tx, [sessions.visible(tx, session_id, owner)])[0]
 
@@ -84,7 +84,7 @@ def _open(web: Web, wanted: SessionRequest, tx: Transaction | None) -> Effect:
     place = web.together.open(opening) if tx is None else open_within(tx, opening)
     start = partial(web.doorbell.start, opening.id, new.priority, request_id=request_id.current())
     location = f"{request.script_root}{request.path}/{opening.id}"
-    return Effect(SessionView.of(glance(opening), place).as_json(), 201, {"Location": location}, then=start)
+    return Effect(SessionView.of(glance(opening), place).as_text(), 201, {"Location": location}, then=start)
 
 
 def shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
