@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
@@ -70,10 +71,9 @@ def accept_message(session_id: UUID, wanted: InputRequest, message_id: str | Non
 
 def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction | None) -> Effect:
     at = web.clock.at()
-    if tx is not None:
-        row: Accepted | None = _accept_alone(tx, session_id, wanted, at=at)
-    elif (row := web.together.accept(_letter(session_id, wanted, at=at))) is None:
-        with web.database.transaction() as own:
+    row = None if tx is not None else web.together.accept(_letter(session_id, wanted, at=at))
+    if row is None:
+        with nullcontext(tx) if tx is not None else web.database.transaction() as own:
             row = _accept_alone(own, session_id, wanted, at=at)
     answer = {
         "message": "Input sent successfully",
