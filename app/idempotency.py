@@ -14,10 +14,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response, request
 from flask import json as flask_json
+from flask import request
 
 from app.auth import current_caller
+from app.json_answer import JsonAnswer
 from app.web import current_web
 from core.errors import IdempotencyInProgress, ValidationFailed
 from models import idempotency
@@ -26,6 +27,7 @@ from models.idempotency import Answer, Claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flask import Response
     from pydantic import BaseModel
 
     from app.keyring import Caller
@@ -75,7 +77,7 @@ def once(operation: str, wanted: BaseModel, do: Do) -> Response:
         raise ValidationFailed(errors=[{"loc": ["header", HEADER], "msg": message, "type": "idempotency_key"}])
     claim = None if key is None else claimed(current_caller(), key, operation, wanted)
     answer, replayed = perform(current_web(), claim, do)
-    response = Response(answer.body, answer.status, answer.headers, mimetype="application/json")
+    response = JsonAnswer(answer.body, answer.status, answer.headers)
     if replayed:
         response.headers[REPLAYED] = "true"
     return response

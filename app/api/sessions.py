@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-from flask import Response, request
+from flask import request
 from pydantic import Field
 
 from app import directories, request_id, stopping
@@ -17,6 +17,7 @@ from app.api.schemas import SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.idempotency import Effect, once
+from app.json_answer import JsonAnswer
 from app.keyring import Permission
 from app.limits import limited
 from app.origin import deed
@@ -60,7 +61,7 @@ def show_session(session_id: UUID) -> ResponseReturnValue:
     web, owner = current_web(), current_caller().sees
     session = web.sight.visible(session_id, owner)
     if not backlog.is_waiting(session):
-        return Response(SessionView.of(session, None).as_text(), mimetype="application/json")
+        return JsonAnswer(SessionView.of(session, None).as_text())
     with web.database.transaction() as tx:  # its place among those that wait is to be counted
         return shown(tx, [sessions.visible(tx, session_id, owner)])[0]
 
