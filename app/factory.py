@@ -9,6 +9,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import MapAdapter
 
 from app import access, commands, cors, errors, headers, health, limits, origin, request_id, static_files
 from app.api import blueprint
@@ -64,6 +65,15 @@ class Application(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function: none of ours is a coroutine, and Flask would look at it each time."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the route. No route depends on the host, whose name would be taken apart and encoded here."""
+        if request is None or "HTTP_UPGRADE" in request.environ:  # a WebSocket's has a scheme of its own
+            return super().create_url_adapter(request)
+        environ = request.environ
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")
+        root, query = request.root_path + "/", environ.get("QUERY_STRING", "")
+        return MapAdapter(self.url_map, "", root, "", request.scheme, path, request.method, query)
 
 
 def build(settings: Settings | None, world: Web | None) -> Flask:
