@@ -7,22 +7,40 @@ import signal
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from benchmarks import arms, inside, measures, peers, pipe
+from benchmarks.answering import Answering
+from benchmarks.fronts import Fronts
 from benchmarks.processes import NotReady, Running, servers
-from benchmarks.report import HIGHER, LOWER, Report
+from benchmarks.report import HIGHER, LOWER, OURS, Report
 from benchmarks.samples import Void
+from core.settings import load_settings
+from migrations.__main__ import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.arms import Arm
+    from benchmarks.fronts import Front
+    from benchmarks.processes import Servers
 
 INTERRUPTED = 130
 KEEPER, IDLE, LAG = "keeper at its start MiB", "memory of an idle session kB", "worker's loop late ms"
 GOALS = {KEEPER: 12.0, IDLE: 64.0, f"{LAG}, starting × quiet p99": 2.0}
+LEAST = {
+    ("POST session, 1 web, requests/s", "textbook"): 3.0,
+    ("POST session, 1 web, requests/s", "FastAPI"): 1.0,
+    ("POST session, 1 web, requests/s", "Flower"): 1.0,
+    ("POST session, 2 web, requests/s", "textbook"): 3.0,
+    ("POST session, 2 web, requests/s", "FastAPI"): 1.0,
+    ("POST session, 2 web, requests/s", "Flower"): 1.0,
+    ("GET session, 1 web, requests/s", "no-op"): 0.6,
+    ("GET session, 2 web, requests/s", "no-op"): 0.6,
+}
+ALL = "all"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -52,11 +70,11 @@ class Step:
 
 def main() -> int:
     """Measure, print, save; stop everything, also on Ctrl-C or SIGTERM."""
-    sizes = _sizes()
+    sizes, parts = _options()
     for number in STOPPING:
         signal.signal(number, _stop)  # Ctrl-C too: a shell's background job is started deaf to it
     try:
-        report = _measured(sizes)
+        report = _measured(sizes, parts)
     except KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         return INTERRUPTED
@@ -75,37 +93,60 @@ def _stop(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _sizes() -> Sizes:
+def _options() -> tuple[Sizes, str]:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of all measures on all arms, in turn (3)")
     parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
+    parser.add_argument(
+        "--part", choices=(ALL, *PARTS), default=ALL, help="sessions and their output, or bare requests"
+    )
     options = parser.parse_args()
     if options.quick:
-        return Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
-    return Sizes(rounds=max(1, options.rounds))
+        small = Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
+        return small, options.part
+    return Sizes(rounds=max(1, options.rounds)), options.part
 
 
-def _measured(sizes: Sizes) -> Report:
-    with tempfile.TemporaryDirectory(prefix="jelmore-bench-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        with servers(home) as addresses:
-            running = Running(home, peers.ROOT)
-            try:
-                ours = arms.jelmore(running, addresses, home)
-                return run(ours, arms.afternoon(running, addresses), sizes)
-            finally:
-                running.stop()
+def _measured(sizes: Sizes, parts: str) -> Report:
+    """Measure both parts, one after the other and each on servers of its own: a worker would run what the other creates."""
+    report = Report(goals=GOALS, least=LEAST)
+    for part in PARTS if parts == ALL else (parts,):
+        with tempfile.TemporaryDirectory(prefix="jelmore-bench-", ignore_cleanup_errors=True) as folder:
+            home = Path(folder)
+            with servers(home) as started:
+                running = Running(home, peers.ROOT)
+                try:
+                    PARTS[part](report, running, started, home, sizes)
+                finally:
+                    running.stop()
+    return report
 
 
-def run(ours: Arm, peer: Arm | None, sizes: Sizes) -> Report:
+def _sessions(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
     """Measure every arm in turn, round by round."""
-    report = Report(goals=GOALS)
+    ours, peer = arms.jelmore(running, started.addresses, home), arms.afternoon(running, started.addresses)
     for step in once(ours, sizes):
         _take(report, step, "once")
     for number in range(sizes.rounds):
         for step in steps(ours, peer, sizes):
             _take(report, step, f"round {number + 1}/{sizes.rounds}")
-    return report
+
+
+def _requests(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
+    """Measure every web tier in turn, round by round."""
+    upgrade(load_settings(started.addresses).database_url)
+    answering = Answering(running, started.addresses, started.roots, sizes.seconds)
+    made = Fronts(running, started.addresses, str(home))
+    fronts = made.all()
+    try:
+        for number in range(sizes.rounds):
+            for step in answers(answering, fronts):
+                _take(report, step, f"round {number + 1}/{sizes.rounds}")
+    finally:
+        answering.close()
+
+
+PARTS: Final = {"sessions": _sessions, "requests": _requests}
 
 
 def once(ours: Arm, sizes: Sizes) -> Iterator[Step]:
@@ -133,6 +174,19 @@ def steps(ours: Arm, peer: Arm | None, sizes: Sizes) -> Iterator[Step]:
     yield Step("processes/s, keeper alone", HIGHER, "pipe", lambda: pipe.spawning(sizes.spawned))
     if (notes := ours.notes) is not None:
         yield Step(LAG, LOWER, ours.name, lambda: inside.hub_lag(ours, notes, sizes.idle))
+
+
+def answers(answering: Answering, fronts: list[Front]) -> Iterator[Step]:
+    """Return one round of requests, to web tiers on one process and on two."""
+    for processes in (1, 2):
+        for what, measure, others in (
+            ("POST session", answering.creating, ("textbook", "FastAPI", "Flower")),
+            ("GET session", answering.showing, ("no-op",)),
+            ("POST input", answering.typing, ("no-op",)),
+        ):
+            for front in fronts:
+                if front.processes in (processes, None) and front.name in (OURS, *others):
+                    yield Step(f"{what}, {processes} web", LOWER, front.name, partial(measure, front))
 
 
 def _take(report: Report, step: Step, when: str) -> None:

@@ -13,7 +13,7 @@ from core.settings import environment
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "benchmarks" / ".peers"
 PYTHON: Final = FOLDER / "bin" / "python"
-PACKAGES: Final = ("fastapi", "uvicorn[standard]", "sse-starlette", "arq")
+PACKAGES: Final = ("fastapi", "uvicorn[standard]", "sse-starlette", "arq", "asyncpg")
 INSTALLED: Final = FOLDER / "installed"
 INSTALL_SECONDS: Final = 180
 

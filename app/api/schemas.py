@@ -238,6 +238,10 @@ class SessionView(BaseModel):
         """Return the members as they are written."""
         return self.model_dump(mode="json")
 
+    def as_text(self) -> str:
+        """Return the members as JSON."""
+        return self.model_dump_json()
+
 
 class InputView(BaseModel):
     """A row of the mailbox as GET /sessions/{id}/inputs shows it: never what was typed, which may be a password."""
