@@ -42,7 +42,7 @@ WITH_BODY: Final = (
     errors.UnsupportedMediaType,
     errors.ValidationFailed,
 )
-SENT: Final = ("X-Request-ID", "Idempotency-Key", "Last-Event-ID")
+SENT: Final = ("X-Request-ID", "Idempotency-Key", "Last-Event-ID", "Range")
 LIMITS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Window")
 
 
@@ -194,9 +194,9 @@ def _answer(status: int, kind: Any, operation: Operation, schemas: Schemas) -> d
     content: dict[str, Any] = {}
     if kind is not None:
         content["application/json"] = {"schema": schemas.answer(kind)}
-    if status == 200:
+    if status in (200, 206):
         content |= {media: {"schema": schema} for media, schema in operation.media.items()}
-        if operation.ticket:
+        if operation.ticket and status == 200:
             content["text/event-stream"] = {"schema": _event(schemas)}
     if content:
         response["content"] = content

@@ -106,11 +106,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         ),
         "api.show_output": Operation(
             "Output",
-            {200: answers.OutputPage},
+            {200: answers.OutputPage, 206: None},
             READ,
             query=output.Page,
-            errors=(errors.InvalidPosition, errors.OutputExpired),
+            errors=(errors.InvalidPosition, errors.RangeNotSatisfiable, errors.OutputExpired),
             media={"text/plain": OCTETS},
+            request_headers=("Range",),
+            headers={200: ("Accept-Ranges",), 206: ("Accept-Ranges", "Content-Range")},
         ),
         "api.stream_session": Operation(
             "Output",

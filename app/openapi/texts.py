@@ -11,8 +11,8 @@ Every error has one shape: `detail`, for people, `error_code`, stable, and `time
 malformed one is unknown (404). Unknown members of a body are refused (422), unknown query parameters are ignored.
 
 **Streams.** Entries of a session's log are numbered 1, 2, 3 …; the number is the event's `id`. Come again with `Last-Event-ID`, or
-`after`, and the stream goes on behind that entry, on any process, also after the end; at the end of an ended session the answer is
-204. `terminated` is always the last event, after the last byte.
+`after`, and the stream goes on behind that entry, on any process, also after the end; at the end of an ended session there is
+nothing more, and the status is 204. `terminated` is always the last event, after the last byte.
 """
 
 TAGS: Final = {
@@ -37,6 +37,7 @@ REASONS: Final = {
     200: "Done.",
     201: "Created.",
     202: "Accepted, and not carried out yet.",
+    206: "The range, of the exact bytes.",
     204: "Everything was read: nothing follows.",
     503: "PostgreSQL is away.",
 }
@@ -62,6 +63,12 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The id of the last event one has: the stream goes on behind it.",
         "schema": {"type": "string", "pattern": "^[0-9]{0,18}$"},
     },
+    "Range": {
+        "description": "With `Accept: text/plain` and no position in the query: one range of bytes.",
+        "schema": {"type": "string"},
+    },
+    "Accept-Ranges": {"description": "With `text/plain`.", "schema": {"type": "string", "const": "bytes"}},
+    "Content-Range": {"description": "Which bytes, of how many there are now.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
         "description": "The answer is the first one's.",
         "schema": {"type": "string", "const": "true"},
