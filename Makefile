@@ -25,7 +25,7 @@ SEED ?=
 SYNC := $(UV) sync --locked --all-extras --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full soak check bench system-packages clean
+.PHONY: help setup run test test-full soak check bench openapi system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +38,7 @@ run: .venv/.installed ## start Jelmore with all it needs on this machine (jelmor
 	@$(VENV)/jelmore up
 
 test: .venv/.installed ## the test suite; some of it: make test ARGS="tests/unit -k backoff"
-	$(VENV)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(VENV)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-full: .venv/.installed ## the test suite with leases, margins and graces as long as in production: an hour
 	JELMORE_TESTS_FULL=1 $(VENV)/python -m pytest -o timeout=900 $(ARGS)
@@ -55,6 +55,9 @@ check: .venv/.installed ## format, lint, types, import contracts, migrations in 
 
 bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 	$(VENV)/python -m benchmarks $(ARGS)
+
+openapi: .venv/.installed ## write the API's description to docs/openapi.json: changes of the API show in review
+	@$(VENV)/flask openapi > docs/openapi.json
 
 system-packages: ## print what to run, as root, for all that tests and features can use of Debian or Ubuntu
 	@echo apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)

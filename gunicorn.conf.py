@@ -27,7 +27,9 @@ keepalive = 100
 control_socket_disable = True
 # The application writes one access line a request itself.
 accesslog = None
-forwarded_allow_ips = "127.0.0.1"
+# Nobody tells gunicorn the scheme, or a path (SCRIPT_NAME) other than the one asked for: TRUSTED_PROXY_HOPS says whom the
+# application believes.
+forwarded_allow_ips = ""
 
 
 def on_starting(_server: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 from flask import g, request
 
 from app import limits
+from app.here import this_request
 from app.web import current_web
 from core.errors import ApiKeyRequired, InsufficientPermissions, InvalidApiKey, KeyInQuery, TicketInvalid
 from models import api_keys, tickets
@@ -28,7 +29,8 @@ OFFERED: Final = "bearer."
 
 def refuse_keys_in_query() -> None:
     """Raise KeyInQuery if the URL carries what looks like a key: proxies and browsers keep URLs."""
-    if any(name.lower() in NOT_IN_A_URL for name in request.args):
+    asked = this_request()
+    if asked.query_string and any(name.lower() in NOT_IN_A_URL for name in asked.args):
         raise KeyInQuery
 
 
@@ -142,9 +144,10 @@ def _authenticate() -> Caller:
 
 def _bearer() -> bytes:
     """Return the key that is presented; empty if there is none. WSGI hands over its bytes as Latin-1."""
-    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
+    asked = this_request()
+    scheme, _, key = asked.headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer":
-        key = _offered() if request.url_rule is not None and request.url_rule.websocket else ""
+        key = _offered() if asked.url_rule is not None and asked.url_rule.websocket else ""
     return key.strip().encode("latin-1", errors="replace")
 
 

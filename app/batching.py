@@ -15,13 +15,13 @@ from gevent.event import AsyncResult
 from app.process import is_patched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 AT_ONCE: Final = 500
-"""Questions in one. More wait for the next: a single answer must not keep the loop busy for long."""
+"""A single answer must not keep the loop busy for long."""
 A_LOOK_SECONDS: Final = 0.001
 
 
@@ -32,30 +32,54 @@ class Silence(Exception):
 class Batching(Generic[Question, Answer]):
     """Gathers questions. `answer_all` answers them all, in their order; what it raises, everybody who asked gets.
 
+    An answer that is an exception is for the one who asked. `at_once`: questions in one; more wait for the next.
     `patience`: however busy this process is with itself, nobody waits longer than so many times the limit.
     """
 
-    def __init__(self, answer_all: Callable[[list[Question]], list[Answer]], *, patience: int = 1) -> None:
+    def __init__(
+        self,
+        answer_all: Callable[[list[Question]], Sequence[Answer | Exception]],
+        *,
+        patience: int = 1,
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._answer_all = answer_all
+        self._at_once = at_once
         self._patience = patience
-        self._waiting: list[tuple[Question, AsyncResult[Answer]]] = []
+        self._waiting: list[tuple[Question, AsyncResult[Answer | Exception]]] = []
         self._asking = False
         self._sent_at = 0.0
 
     def ask(self, question: Question, seconds: float) -> Answer:
         """Return the answer. Raises Silence if the server says nothing for so long; the question goes on without us."""
         if not is_patched():
-            return self._answer_all([question])[0]
-        result: AsyncResult[Answer] = AsyncResult()
+            return _given(self._answer_all([question])[0])
+        result = self._put(question)
+        self._wait(result, seconds)
+        answer: Answer | Exception = result.get(block=False)
+        return _given(answer)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many questions have not been sent yet."""
+        return len(self._waiting)
+
+    def tell(self, question: Question) -> None:
+        """Ask without waiting for an answer."""
+        if is_patched():
+            self._put(question)
+        else:
+            self._answer_all([question])
+
+    def _put(self, question: Question) -> AsyncResult[Answer | Exception]:
+        result: AsyncResult[Answer | Exception] = AsyncResult()
         self._waiting.append((question, result))
         if not self._asking:
             self._asking = True
             gevent.spawn(self._ask)
-        self._wait(result, seconds)
-        answer: Answer = result.get(block=False)
-        return answer
+        return result
 
-    def _wait(self, result: AsyncResult[Answer], seconds: float) -> None:
+    def _wait(self, result: AsyncResult[Answer | Exception], seconds: float) -> None:
         """Wait for the server, not for ourselves: in a busy process the answer may have come long ago, unread."""
         give_up = time.monotonic() + self._patience * seconds
         while result.wait(timeout=seconds) is None and not result.ready():
@@ -67,12 +91,12 @@ class Batching(Generic[Question, Answer]):
     def _ask(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                batch, self._waiting = self._waiting[: self._at_once], self._waiting[self._at_once :]
                 self._ask_for(batch)
         finally:
             self._asking = False
 
-    def _ask_for(self, batch: list[tuple[Question, AsyncResult[Answer]]]) -> None:
+    def _ask_for(self, batch: list[tuple[Question, AsyncResult[Answer | Exception]]]) -> None:
         self._sent_at = time.monotonic()
         try:
             answers = self._answer_all([question for question, _ in batch])
@@ -82,3 +106,9 @@ class Batching(Generic[Question, Answer]):
             return
         for (_, result), answer in zip(batch, answers, strict=True):
             result.set(answer)
+
+
+def _given(answer: Answer | Exception) -> Answer:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

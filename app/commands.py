@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup
+from flask import current_app
+from flask.cli import AppGroup, with_appcontext
 from sqlalchemy.exc import ProgrammingError
 
 from app.api import key_schemas
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.bodies import validated
+from app.openapi.document import document
 from app.web import current_web
 from core.errors import DatabaseUnavailable, JelmoreError, NotFound, ValidationFailed
 from models import api_keys, audit, audit_proof
@@ -53,6 +55,7 @@ def install(app: Flask) -> None:
     """Add the commands to `flask`."""
     app.cli.add_command(keys)
     app.cli.add_command(chain)
+    app.cli.add_command(show_openapi)
 
 
 def _told(command: Callable[P, R]) -> Callable[P, R]:
@@ -85,6 +88,13 @@ def _log_to_stderr() -> None:
 def _fail(sentence: str, code: int = 1) -> NoReturn:
     click.echo(sentence.strip(), err=True)
     sys.exit(code)
+
+
+@click.command("openapi")
+@with_appcontext
+def show_openapi() -> None:
+    """Print the OpenAPI document."""
+    click.echo(json.dumps(document(current_app), indent=2, ensure_ascii=False))
 
 
 # Keys.

@@ -76,8 +76,10 @@ def _preflight() -> Response:
 def _allow(response: Response) -> Response:
     """Say who may read the answer. Not to whom it was refused, nor without being asked."""
     anybody = "*" in current_web().settings.cors_origins
-    if not anybody:
+    if not anybody and "Vary" in response.headers:
         response.vary.add("Origin")
+    elif not anybody:
+        response.headers["Vary"] = "Origin"
     origin = request.headers.get("Origin")
     if origin is not None and allowed(origin):
         response.headers["Access-Control-Allow-Origin"] = "*" if anybody else origin

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from limits import RateLimitItem, parse
@@ -21,6 +21,7 @@ from app.batching import Batching, Silence
 from core import metrics
 from streams import keys
 from streams.redis import connect
+from streams.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ class Counters:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._clock = clock
         self._client = connect(settings, "limits")
+        self._wire = Wire(self._client)
         self._storage = RedisStorage(
             settings.redis_url, connection_pool=self._client.connection_pool, key_prefix=keys.LIMITS
         )
@@ -111,21 +113,23 @@ class Counters:
 
     def _count_shared(self, batch: list[Sequence[Hit]]) -> list[list[Count]]:
         """Count everything in one trip to Redis."""
-        try:
-            replies = iter(self._ask(batch))
-        except NoScriptError:  # Redis was restarted or emptied
+        replies = self._ask(batch)
+        if any(isinstance(reply, NoScriptError) for reply in replies):  # Redis was restarted or emptied
             self._client.script_load(self._storage.SCRIPT_INCR_EXPIRE)
-            replies = iter(self._ask(batch))
-        return [[Count(next(replies), max(0, next(replies)) / 1000) for _ in hits] for hits in batch]
+            replies = self._ask(batch)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
+        turn = iter(replies)
+        return [[Count(next(turn), max(0, next(turn)) / 1000) for _ in hits] for hits in batch]
 
-    def _ask(self, batch: list[Sequence[Hit]]) -> list[int]:
-        pipeline = self._client.pipeline(transaction=False)
+    def _ask(self, batch: list[Sequence[Hit]]) -> list[Any]:
+        sha = self._storage.lua_incr_expire.sha
+        commands: list[tuple[str | bytes | int, ...]] = []
         for hit in (hit for hits in batch for hit in hits):
             key = self._storage.prefixed_key(hit.key)
-            pipeline.evalsha(self._storage.lua_incr_expire.sha, 1, key, str(hit.rate.window_seconds), "1")
-            pipeline.pttl(key)
-        replies: list[int] = pipeline.execute()
-        return replies
+            commands += [("EVALSHA", sha, 1, key, hit.rate.window_seconds, 1), ("PTTL", key)]
+        return self._wire.ask(commands)
 
     # Alone.
 

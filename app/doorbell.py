@@ -7,25 +7,29 @@ So a send that fails is counted, and a send that hangs is left behind.
 from __future__ import annotations
 
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import redis
 import structlog
 from gevent.pool import Pool
 
+from app.pipe import Parcel, Pipe
 from app.process import is_patched
 from core import metrics
 from streams import keys
-from tasks.queue import LOOK, RUN, SEND_SECONDS
+from tasks.queue import SEND_SECONDS, look_of, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    import redis
+
     from models.inputs import Bell
     from models.tables import Session
     from streams.appender import Appender
     from streams.entries import Entry
+    from tasks.messages import Sending
     from tasks.queue import TaskQueue
 
 log = structlog.get_logger(__name__)
@@ -39,33 +43,27 @@ SENDING_AT_ONCE: Final = 64
 class Doorbell:
     """Sends for the requests of one process."""
 
-    def __init__(self, queue: TaskQueue, client: redis.Redis, appender: Appender) -> None:
+    def __init__(self, queue: TaskQueue, broker: redis.Redis | None, client: redis.Redis, appender: Appender) -> None:
         self._queue = queue
-        self._client = client
+        self._pipe = Pipe(client)
+        # To a broker that is a Redis messages are written here; to any other one Celery sends, in a greenlet each.
+        self._tasks = None if broker is None else self._pipe if broker is client else Pipe(broker)
+        self._scribe = None if broker is None else queue.scribe(broker)
         self._appender = appender
         self._sending = Pool(SENDING_AT_ONCE)
 
-    def start(self, session: Session, *, request_id: str) -> None:
+    def start(self, session_id: UUID, priority: str, *, request_id: str) -> None:
         """Ask for a worker for a new session."""
-
-        def send() -> None:
-            if not self._queue.start(session.id, priority=session.priority, request_id=request_id):
-                metrics.SENDS_FAILED.labels(RUN).inc()
-
-        self._send(RUN, send, wait_seconds=SEND_SECONDS)
+        self._send_task(start_of(session_id, priority, request_id), wait_seconds=SEND_SECONDS)
 
     def ring(self, bell: Bell, *, request_id: str) -> None:
         """Tell the holder to look: at once over its channel, and by a task in case that is not heard."""
-        incarnation = bell.incarnation
-        if incarnation is None:
+        if bell.incarnation is None:
             return
-
-        def send() -> None:
-            if not self._queue.bell(bell, request_id=request_id):
-                metrics.SENDS_FAILED.labels(LOOK).inc()
-
-        self._send("publish", lambda: self._publish(incarnation, bell.session_id), wait_seconds=PUBLISH_SECONDS)
-        self._send(LOOK, send, wait_seconds=0)
+        if bell.node is not None:
+            self._send_task(look_of(bell.session_id, bell.node, request_id), wait_seconds=0)
+        call = ("PUBLISH", keys.holder(bell.incarnation), str(bell.session_id).encode())
+        self._pipe.send(Parcel([call], partial(_unheard, bell.session_id)), wait_seconds=PUBLISH_SECONDS)
 
     def end(self, session: Session, final_entries: Sequence[Entry]) -> None:
         """Tell readers of the end of a session that nobody held."""
@@ -73,12 +71,16 @@ class Doorbell:
             "end", lambda: self._appender.end(session.id, session.fence, final_entries), wait_seconds=PUBLISH_SECONDS
         )
 
-    def _publish(self, incarnation: UUID, session_id: UUID) -> None:
-        try:
-            self._client.publish(keys.holder(incarnation), str(session_id))
-        except redis.RedisError as fault:
-            metrics.REDIS_ERRORS.labels("doorbell").inc()
-            log.debug("doorbell not heard", session_id=str(session_id), error=str(fault))
+    def _send_task(self, task: Sending, *, wait_seconds: float) -> None:
+        if self._tasks is None or self._scribe is None:
+            self._send(task.name, partial(self._send_by_celery, task), wait_seconds=wait_seconds)
+        else:
+            parcel = Parcel(self._scribe.commands(task), partial(_not_sent, task))
+            self._tasks.send(parcel, wait_seconds=wait_seconds)
+
+    def _send_by_celery(self, task: Sending) -> None:
+        if not self._queue.send(task):
+            metrics.SENDS_FAILED.labels(task.name).inc()
 
     def _send(self, what: str, send: Callable[[], None], *, wait_seconds: float) -> None:
         """Send beside the request, which waits so long and no longer; in a plain process, a test's, it is sent here."""
@@ -91,6 +93,16 @@ class Doorbell:
             sending = self._sending.spawn(copy_context().run, _quietly, what, send)
             if wait_seconds:
                 sending.join(timeout=wait_seconds)
+
+
+def _not_sent(task: Sending, fault: str) -> None:
+    metrics.SENDS_FAILED.labels(task.name).inc()
+    log.warning("task not sent", task=task.name, session_id=str(task.session_id), error=fault)
+
+
+def _unheard(session_id: UUID, fault: str) -> None:
+    metrics.REDIS_ERRORS.labels("doorbell").inc()
+    log.debug("doorbell not heard", session_id=str(session_id), error=fault)
 
 
 def _quietly(what: str, send: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
     {
         errors.MalformedBody: 400,
         errors.InvalidPosition: 400,
+        errors.RangeNotSatisfiable: 416,
         errors.KeyInQuery: 400,
         errors.HandshakeFaulty: 400,
         errors.LengthRequired: 411,
@@ -124,6 +125,8 @@ def answer(error: JelmoreError) -> Response:
     response.status_code = status
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, errors.RangeNotSatisfiable):
+        response.headers["Content-Range"] = f"bytes */{error.size}"
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

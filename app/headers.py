@@ -14,6 +14,7 @@ ALWAYS: Final = {
     # Answers are one tenant's; no cache between us and it may keep them.
     "Cache-Control": "no-store",
 }
+PAIRS: Final = [(name.lower(), (name, value)) for name, value in ALWAYS.items()]
 
 
 def install(app: Flask) -> None:
@@ -21,6 +22,6 @@ def install(app: Flask) -> None:
 
     @app.after_request
     def add(response: Response) -> Response:
-        for name, value in ALWAYS.items():
-            response.headers.setdefault(name, value)
+        said = {name.lower() for name in response.headers.keys()}  # noqa: SIM118  (iterating yields pairs)
+        response.headers.extend([pair for lower, pair in PAIRS if lower not in said])
         return response

@@ -1,7 +1,8 @@
 """Effects that a client may ask for again without having them twice: the header Idempotency-Key.
 
-A route gives what it does as a function of the transaction. Without the header it is simply done. With it, the first
-request does it and its answer is kept; a repeat gets that answer; a parallel one waits for it.
+A route gives what it does as a function of the transaction. With the header, the first request does it and its answer is kept; a
+repeat gets that answer; a parallel one waits for it. Without the header there is nothing to keep beside it, and no transaction
+(None): it may be done in one of its own, together with what others do.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response, request
 from flask import json as flask_json
+from flask import request
 
 from app.auth import current_caller
+from app.json_answer import JsonAnswer
 from app.web import current_web
 from core.errors import IdempotencyInProgress, ValidationFailed
 from models import idempotency
@@ -25,11 +27,14 @@ from models.idempotency import Answer, Claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flask import Response
     from pydantic import BaseModel
 
     from app.keyring import Caller
     from app.web import Web
     from models.database import Transaction
+
+    Do = Callable[[Transaction | None], "Effect"]
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
@@ -45,19 +50,23 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a request has done, once it is committed: what to tell the client, and what is to happen `then`."""
+    """What a request has done, once it is committed: what to tell the client, and what is to happen `then`.
 
-    body: Mapping[str, Any]
+    `body`: members, or the JSON of them.
+    """
+
+    body: Mapping[str, Any] | str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     then: Callable[[], None] = _nothing
 
     def answer(self) -> Answer:
         """Return the answer as it is sent, and kept."""
-        return Answer(self.status, flask_json.dumps(self.body), self.headers)
+        body = self.body if isinstance(self.body, str) else flask_json.dumps(self.body)
+        return Answer(self.status, body, self.headers)
 
 
-def once(operation: str, wanted: BaseModel, do: Callable[[Transaction], Effect]) -> Response:
+def once(operation: str, wanted: BaseModel, do: Do) -> Response:
     """Do what this request asks for, or answer as the first one with its key was answered.
 
     `operation` says what it is, in the words of API and id ("POST sessions"); `wanted` is its body.
@@ -68,7 +77,7 @@ def once(operation: str, wanted: BaseModel, do: Callable[[Transaction], Effect])
         raise ValidationFailed(errors=[{"loc": ["header", HEADER], "msg": message, "type": "idempotency_key"}])
     claim = None if key is None else claimed(current_caller(), key, operation, wanted)
     answer, replayed = perform(current_web(), claim, do)
-    response = Response(answer.body, answer.status, answer.headers, mimetype="application/json")
+    response = JsonAnswer(answer.body, answer.status, answer.headers)
     if replayed:
         response.headers[REPLAYED] = "true"
     return response
@@ -81,7 +90,7 @@ def claimed(caller: Caller, key: str, operation: str, wanted: BaseModel) -> Clai
     return Claim(caller.identity, key, hashlib.sha256(f"{operation}\n{meant}".encode()).digest())
 
 
-def perform(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) -> tuple[Answer, bool]:
+def perform(web: Web, claim: Claim | None, do: Do) -> tuple[Answer, bool]:
     """Return the answer, and whether it is a former one's. Raises IdempotencyInProgress if the first takes too long."""
     give_up = web.clock.now() + WAIT_SECONDS
     looks = iter(LOOKS)
@@ -95,15 +104,18 @@ def perform(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) 
         time.sleep(min(left, next(looks, LOOKS[-1])))
 
 
-def _attempt(web: Web, claim: Claim | None, do: Callable[[Transaction], Effect]) -> tuple[Answer, bool]:
-    at = web.clock.at()
-    with web.database.transaction() as tx:
-        kept = None if claim is None else idempotency.look(tx, claim, at=at)
-        if kept is not None:
-            return kept, True
-        effect = do(tx)
+def _attempt(web: Web, claim: Claim | None, do: Do) -> tuple[Answer, bool]:
+    if claim is None:
+        effect = do(None)
         answer = effect.answer()
-        if claim is not None:
+    else:
+        at = web.clock.at()
+        with web.database.transaction() as tx:
+            kept = idempotency.look(tx, claim, at=at)
+            if kept is not None:
+                return kept, True
+            effect = do(tx)
+            answer = effect.answer()
             idempotency.keep(tx, claim, answer, at=at)
     effect.then()
     return answer, False

@@ -1,5 +1,6 @@
 """JSON as it is taken: strict, finite, storable. Whatever bytes come, the answer is 4xx, never 500.
 
+* A name that stands twice in an object means one thing to us and another to whoever has looked at it before us.
 * NaN and Infinity are no JSON, and jsonb refuses them; 1e999 is Infinity to Python.
 * Integers beyond 64 bits, and Python's own refusal of thousands of digits, are malformed here.
 * 200 000 brackets are a RecursionError in the parser; a depth that passes it must not become one further on.
@@ -27,7 +28,7 @@ UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 def parse(body: bytes) -> Any:
     """Return what JSON bytes say. Raises MalformedBody; ValidationFailed for text that cannot be stored."""
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once)
     except json.JSONDecodeError as fault:
         raise MalformedBody(f"The body is not valid JSON: {fault.msg} (line {fault.lineno}).") from None
     except UnicodeDecodeError:
@@ -80,6 +81,13 @@ def _check_number(number: Any) -> None:
         raise MalformedBody("The body holds a number that is too large.")
     if isinstance(number, int) and not -(2**63) <= number < 2**64:
         raise MalformedBody("The body holds an integer of more than 64 bits.")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise MalformedBody("The body is not valid JSON: an object has two members of one name.")
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -16,6 +16,7 @@ from flask import current_app, g, request
 
 from app import errors
 from app.counters import Count, Hit
+from app.here import these_notes, this_request
 from app.web import current_web
 from core import metrics
 from core.errors import InvalidApiKey, RateLimited, TicketInvalid
@@ -106,7 +107,10 @@ def rate_of(settings: Settings, rule: str) -> Rate | None:
 
 def headers() -> dict[str, str]:
     """Return the four headers for the rule with the least remaining; none for who is not limited."""
-    standings: list[Standing] = g.get("standings", [])
+    return _headers(g.get("standings", []))
+
+
+def _headers(standings: list[Standing]) -> dict[str, str]:
     if not standings:
         return {}
     return min(standings, key=lambda standing: (standing.remaining, -standing.reset_at)).headers()
@@ -117,9 +121,10 @@ def _with(rules: dict[str, Rate | None], caller: Caller) -> list[tuple[str, Rate
 
 
 def _rule_of_route() -> str | None:
-    view = current_app.view_functions.get(request.endpoint or "")
+    asked = this_request()
+    view = current_app.view_functions.get(asked.endpoint or "")
     rule: str | None = getattr(view, RULE, None)
-    if rule in STREAMS and (request.method == "HEAD" or _resumes()):
+    if rule in STREAMS and (asked.method == "HEAD" or _resumes()):
         return None  # a stream that goes on where it broke off, or none at all
     return rule
 
@@ -150,12 +155,13 @@ def _standing(hit: Hit, count: Count, now: float) -> Standing:
 
 
 def _finish(response: Response) -> Response:
-    view = current_app.view_functions.get(request.endpoint or "")
-    if request.blueprint == "health" or getattr(view, NOT_COUNTED, False):
+    asked, notes = this_request(), these_notes()
+    view = current_app.view_functions.get(asked.endpoint or "")
+    if asked.blueprint == "health" or getattr(view, NOT_COUNTED, False):
         return response
-    if "standings" not in g:
+    if "standings" not in notes:
         response = _counted_for_address(response)
-    response.headers.extend(headers())
+    response.headers.extend(_headers(notes.get("standings", [])))
     return response
 
 

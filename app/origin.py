@@ -50,7 +50,12 @@ def origin() -> Origin:
 
 def note(tx: Transaction, action: str, target: UUID, *, at: datetime, detail: dict[str, Any] | None = None) -> None:
     """Write the audit row of this request, in the transaction of what it did."""
-    audit.record(tx, _deed(action, "ok", str(target), at, detail))
+    audit.record(tx, deed(action, target, at=at, detail=detail))
+
+
+def deed(action: str, target: UUID, *, at: datetime, detail: dict[str, Any] | None = None) -> Deed:
+    """Return the audit row of what this request does."""
+    return _deed(action, "ok", str(target), at, detail)
 
 
 def note_refused(action: str, target: UUID, code: str) -> None:
@@ -86,8 +91,10 @@ def _deed(action: str, outcome: str, target: str | None, at: datetime, detail: d
 
 def _note_refusal(response: Response) -> Response:
     """Note what was refused, and every change that failed. Written beside the request, which does not wait."""
-    code, rule = g.get("error_code"), request.url_rule
-    if code is None or rule is None or request.blueprint != "api":
+    if (code := g.get("error_code")) is None:
+        return response
+    rule = request.url_rule
+    if rule is None or request.blueprint != "api":
         return response
     reading = request.method in READING or rule.rule.endswith("/wait")  # a POST for its body's sake
     missed = code == SessionNotFound.code
@@ -95,6 +102,6 @@ def _note_refusal(response: Response) -> Response:
         target = next((str(value) for value in (request.view_args or {}).values() if isinstance(value, UUID)), None)
         claimed = claimed_key() if code == InvalidApiKey.code else None
         detail = None if claimed is None else {"claimed_key": str(claimed)}
-        deed = _deed(action_of(request.method, rule.rule), code, target, current_web().clock.at(), detail)
-        current_web().trail.add(deed, only_if_foreign=missed and reading)
+        refused = _deed(action_of(request.method, rule.rule), code, target, current_web().clock.at(), detail)
+        current_web().trail.add(refused, only_if_foreign=missed and reading)
     return response

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from flask import request
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 CHECK_BYTES: Final = 4
 PARAMETER: Final = "cursor"
@@ -47,4 +47,8 @@ def _check(packed: bytes) -> bytes:
     return hashlib.sha256(b"cursor" + packed).digest()[:CHECK_BYTES]
 
 
-Cursor = Annotated[UUID, BeforeValidator(row_of)]
+Cursor = Annotated[
+    UUID,
+    BeforeValidator(row_of),
+    WithJsonSchema({"type": "string", "description": "From the Link of the page before."}),
+]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_origin
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin
+from urllib.parse import unquote_to_bytes, urlencode
 
 from flask import request
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from app.bodies import validated
 from app.json_input import refuse_unstorable
 from core.errors import InvalidPosition, ValidationFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Query(BaseModel):
@@ -20,13 +23,28 @@ class Query(BaseModel):
 
 
 Model = TypeVar("Model", bound=Query)
+QUOTED: Final = "%"
+"""How bytes that are not UTF-8 stay where werkzeug has read the rest."""
 
 
 def read_query(model: type[Model]) -> Model:
     """Return the request's parameters as a model. Raises ValidationFailed."""
     given = {name: _given(name, field.annotation) for name, field in model.model_fields.items() if name in request.args}
+    refuse_unreadable(given)
     refuse_unstorable(given)
     return validated(model, given)
+
+
+def refuse_unreadable(given: Mapping[str, str | list[str]]) -> None:
+    """Raise ValidationFailed for values that are not UTF-8: they look like others, which might match something."""
+    doubtful = [name for name, value in given.items() if any(QUOTED in text for text in value)]
+    if not doubtful:
+        return
+    try:
+        unquote_to_bytes(request.query_string).decode()
+    except UnicodeDecodeError:
+        faults = [{"loc": [name], "msg": "must be UTF-8", "type": "unstorable_text"} for name in doubtful]
+        raise ValidationFailed(errors=faults) from None
 
 
 def read_positions(model: type[Model]) -> Model:

@@ -30,10 +30,10 @@ def current() -> str:
 
 def _begin() -> None:
     given = request.headers.get(HEADER, "")
-    g.request_id = given if ACCEPTABLE.fullmatch(given) else str(uuid7())
+    request_id = g.request_id = given if ACCEPTABLE.fullmatch(given) else str(uuid7())
     # One greenlet serves all requests of a connection: what the last one bound must not stay.
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    structlog.contextvars.bind_contextvars(request_id=request_id)
 
 
 def _return(response: Response) -> Response:

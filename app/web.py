@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from flask import current_app
-from redis import Redis
 
 from app.audit_trail import AuditTrail
 from app.census import Census
@@ -21,6 +20,7 @@ from app.process import is_patched
 from app.searches import Searches
 from app.sight import Sight
 from app.stored_keys import StoredKeys
+from app.together import Together
 from core.clock import SystemClock
 from core.vital import watch_hub
 from models.database import Database
@@ -29,9 +29,11 @@ from streams.doorbells import Doorbells
 from streams.log import Log
 from streams.redis import connect
 from streams.relay import Hub
-from tasks.queue import sender
+from tasks.queue import open_broker, sender
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from core.clock import Clock
     from core.settings import Settings
 
@@ -47,6 +49,7 @@ class Web:
     settings: Settings
     database: Database
     sight: Sight
+    together: Together
     redis: Redis
     log: Log
     hub: Hub
@@ -65,6 +68,7 @@ class Web:
         """Let go of every connection."""
         self.redis.close()
         self.sight.close()
+        self.together.close()
         self.database.close()
 
 
@@ -86,33 +90,31 @@ def open_web(settings: Settings) -> Web:
         census.open()
         watch_hub()
     counters = Counters(settings, clock)
+    broker = _broker(settings, client)
     return Web(
         settings=settings,
         database=database,
         sight=Sight(database, settings),
+        together=Together(database, settings),
         redis=client,
         log=log,
         hub=hub,
-        doorbell=Doorbell(sender(settings), client, Appender(client, settings)),
+        doorbell=Doorbell(sender(settings), broker, client, Appender(client, settings)),
         keyring=Keyring(settings.api_keys, stored),
         key_watch=key_watch,
         trail=trail,
         streams=streams,
         searches=Searches(clock),
         counters=counters,
-        checks=Checks(Parts(settings, database, client, _broker(settings, client), streams, counters, clock)),
+        checks=Checks(Parts(settings, database, client, broker, streams, counters, clock)),
         census=census,
         clock=clock,
     )
 
 
 def _broker(settings: Settings, client: Redis) -> Redis | None:
-    """Return a client that can ask the broker whether it is there, if it is a Redis."""
-    if settings.celery_broker_url == settings.redis_url:
-        return client
-    if settings.celery_broker_url.startswith(("redis://", "rediss://", "unix://")):
-        return Redis.from_url(settings.celery_broker_url, socket_timeout=2, socket_connect_timeout=1, protocol=2)
-    return None
+    """Return a client for the broker, if it is a Redis."""
+    return client if settings.celery_broker_url == settings.redis_url else open_broker(settings)
 
 
 def streams_cap(settings: Settings) -> int:

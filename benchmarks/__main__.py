@@ -6,24 +6,40 @@ import argparse
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from benchmarks import arms, inside, measures, peers, pipe
+from benchmarks.answering import Answering
 from benchmarks.fanout import plan
+from benchmarks.fronts import Fronts
 from benchmarks.processes import NotReady, Running, servers
-from benchmarks.report import HIGHER, LOWER, Report
+from benchmarks.report import HIGHER, LOWER, OURS, Ratio, Report
 from benchmarks.samples import Void
+from core.settings import load_settings
+from migrations.__main__ import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.arms import Arm
+    from benchmarks.fronts import Front
+    from benchmarks.processes import Servers
 
 INTERRUPTED = 130
 KEEPER, IDLE, LAG = "keeper at its start MiB", "memory of an idle session kB", "worker's loop late ms"
 GOALS = {KEEPER: 12.0, IDLE: 64.0, f"{LAG}, starting × quiet p99": 2.0}
+RATIOS = (
+    *(
+        Ratio("", f"POST session, {processes} web, requests/s", peer, times)
+        for processes in (1, 2)
+        for peer, times in (("textbook", 3.0), ("FastAPI", 1.0), ("Flower", 1.0))
+    ),
+    *(Ratio("", f"GET session, {processes} web, requests/s", "no-op", 0.6) for processes in (1, 2)),
+)
+ALL = "all"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -39,7 +55,6 @@ class Sizes:
     seconds: float = 2.0  # of creating sessions
     idle: int = 200
     spawned: int = 800  # processes, by a keeper alone
-    only: str | None = None
     fanout: plan.Sizes = plan.QUICK
 
 
@@ -55,11 +70,11 @@ class Step:
 
 def main() -> int:
     """Measure, print, save; stop everything, also on Ctrl-C or SIGTERM."""
-    sizes = _sizes()
+    sizes, parts = _options()
     for number in STOPPING:
         signal.signal(number, _stop)  # Ctrl-C too: a shell's background job is started deaf to it
     try:
-        report = _measured(sizes)
+        report = _measured(sizes, parts)
     except KeyboardInterrupt:
         print("\nStopped; nothing is left running.", file=sys.stderr)
         return INTERRUPTED
@@ -78,47 +93,65 @@ def _stop(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _sizes() -> Sizes:
+def _options() -> tuple[Sizes, str]:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of all measures on all arms, in turn (3)")
     parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
-    parser.add_argument("--only", choices=("sessions", "fan-out"), help="one half of it")
+    parser.add_argument("--part", choices=(ALL, *PARTS), default=ALL, help="sessions, bare requests, or many followers")
     options = parser.parse_args()
     if options.quick:
         small = Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
-        return replace(small, only=options.only)
+        return small, options.part
     number = max(1, options.rounds)
-    return Sizes(rounds=number, only=options.only, fanout=plan.Sizes(number))
+    return Sizes(rounds=number, fanout=plan.Sizes(number)), options.part
 
 
-def _measured(sizes: Sizes) -> Report:
-    with tempfile.TemporaryDirectory(prefix="jelmore-bench-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        with servers(home) as addresses:
-            report = Report(goals=dict(GOALS)) if sizes.only == "fan-out" else _of_sessions(addresses, home, sizes)
-            if sizes.only != "sessions":
-                plan.measure(report, addresses, home, sizes.fanout)
-            return report
-
-
-def _of_sessions(addresses: dict[str, str], home: Path, sizes: Sizes) -> Report:
-    running = Running(home, peers.ROOT)
-    try:
-        ours = arms.jelmore(running, addresses, home)
-        return run(ours, arms.afternoon(running, addresses), sizes)
-    finally:
-        running.stop()
-
-
-def run(ours: Arm, peer: Arm | None, sizes: Sizes) -> Report:
-    """Measure every arm in turn, round by round."""
+def _measured(sizes: Sizes, parts: str) -> Report:
+    """Measure the parts, one after the other and each on servers of its own: a worker would run what another creates."""
     report = Report(goals=dict(GOALS))
+    for part in PARTS if parts == ALL else (parts,):
+        with tempfile.TemporaryDirectory(prefix="jelmore-bench-", ignore_cleanup_errors=True) as folder:
+            home = Path(folder)
+            with servers(home) as started:
+                running = Running(home, peers.ROOT)
+                try:
+                    PARTS[part](report, running, started, home, sizes)
+                finally:
+                    running.stop()
+    return report
+
+
+def _sessions(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
+    """Measure every arm in turn, round by round."""
+    ours, peer = arms.jelmore(running, started.addresses, home), arms.afternoon(running, started.addresses)
     for step in once(ours, sizes):
         _take(report, step, "once")
     for number in range(sizes.rounds):
         for step in steps(ours, peer, sizes):
             _take(report, step, f"round {number + 1}/{sizes.rounds}")
-    return report
+
+
+def _requests(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
+    """Measure every web tier in turn, round by round."""
+    report.ratios.extend(RATIOS)
+    upgrade(load_settings(started.addresses).database_url)
+    answering = Answering(running, started.addresses, started.roots, sizes.seconds)
+    made = Fronts(running, started.addresses, str(home))
+    fronts = made.all()
+    try:
+        for number in range(sizes.rounds):
+            for step in answers(answering, fronts):
+                _take(report, step, f"round {number + 1}/{sizes.rounds}")
+    finally:
+        answering.close()
+
+
+def _fan_out(report: Report, _: Running, started: Servers, home: Path, sizes: Sizes) -> None:
+    """Measure one session with many followers; its arms start and stop processes of their own."""
+    plan.measure(report, started.addresses, home, sizes.fanout)
+
+
+PARTS: Final = {"sessions": _sessions, "requests": _requests, "fan-out": _fan_out}
 
 
 def once(ours: Arm, sizes: Sizes) -> Iterator[Step]:
@@ -146,6 +179,19 @@ def steps(ours: Arm, peer: Arm | None, sizes: Sizes) -> Iterator[Step]:
     yield Step("processes/s, keeper alone", HIGHER, "pipe", lambda: pipe.spawning(sizes.spawned))
     if (notes := ours.notes) is not None:
         yield Step(LAG, LOWER, ours.name, lambda: inside.hub_lag(ours, notes, sizes.idle))
+
+
+def answers(answering: Answering, fronts: list[Front]) -> Iterator[Step]:
+    """Return one round of requests, to web tiers on one process and on two."""
+    for processes in (1, 2):
+        for what, measure, others in (
+            ("POST session", answering.creating, ("textbook", "FastAPI", "Flower")),
+            ("GET session", answering.showing, ("no-op",)),
+            ("POST input", answering.typing, ("no-op",)),
+        ):
+            for front in fronts:
+                if front.processes in (processes, None) and front.name in (OURS, *others):
+                    yield Step(f"{what}, {processes} web", LOWER, front.name, partial(measure, front))
 
 
 def _take(report: Report, step: Step, when: str) -> None:

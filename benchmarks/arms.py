@@ -40,14 +40,12 @@ class Arm:
     """Where its worker notes how late its loop is."""
 
 
-def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
-    """Start Jelmore: one web process, one worker, beat."""
-    upgrade(load_settings(addresses).database_url)
-    port = free_port()
-    env = {
+def installation(addresses: dict[str, str], home: str, port: int) -> dict[str, str]:
+    """Return Jelmore's settings: as in production, but for caps that are out of reach."""
+    return {
         "PATH": environment().get("PATH", os.defpath),
         **addresses,
-        "JELMORE_HOME": str(home / "jelmore"),
+        "JELMORE_HOME": f"{home}/jelmore",
         "API_HOST": "127.0.0.1",
         "PORT": str(port),
         "API_KEYS": json.dumps({KEY: {"permissions": ["admin"]}}),
@@ -56,8 +54,14 @@ def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
         "WORKER_DRAIN_SECONDS": "2",
         "MAX_CONCURRENT_SESSIONS": "1000000",
         "LOG_LEVEL": "WARNING",
-        **{f"RATE_LIMIT_{rule}": "" for rule in RULES},
     }
+
+
+def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
+    """Start Jelmore: one web process, one worker, beat."""
+    upgrade(load_settings(addresses).database_url)
+    port = free_port()
+    env = {**installation(addresses, str(home), port), **{f"RATE_LIMIT_{rule}": "" for rule in RULES}}
     running.start("web", [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"], env)
     notes = home / "loop"
     worker = running.start("worker", [sys.executable, "-m", "benchmarks.watched", str(notes)], env)

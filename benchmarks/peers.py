@@ -18,6 +18,7 @@ PACKAGES: Final = (
     "uvicorn[standard]",
     "sse-starlette",
     "arq",
+    "asyncpg",
     "flask-sse",
     "flask-sock",
     "gunicorn",

@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jelmore.embedded import Postgres, Valkey
@@ -49,14 +50,20 @@ class Running:
         self._processes.append(process)
         return process
 
-    def wait_for(self, name: str, port: int) -> None:
+    def wait_for(self, name: str, port: int, path: str = "/health/live") -> None:
         """Wait until a web process answers. Raises NotReady."""
         deadline = time.monotonic() + READY_SECONDS
-        while not _answers(port):
+        while not _answers(port, path):
             if time.monotonic() > deadline:
                 last = self._log(name).read_text(errors="replace").splitlines()[-15:]
                 raise NotReady(f"{name} did not answer within {READY_SECONDS:.0f} seconds:\n" + "\n".join(last))
             time.sleep(0.05)
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """End one at once: it has done what it was started for."""
+        self._processes.remove(process)
+        _signal(process, signal.SIGKILL)
+        process.wait()
 
     def stop(self) -> None:
         """Ask all to leave, the last started first; kill what stays."""
@@ -73,24 +80,35 @@ class Running:
         return self._home / f"{name}.log"
 
 
+@dataclass(frozen=True)
+class Servers:
+    """Valkey and PostgreSQL: where they are, and their processes by name."""
+
+    addresses: dict[str, str]
+    roots: dict[str, list[int]]
+
+
 @contextmanager
-def servers(home: Path) -> Iterator[dict[str, str]]:
-    """Start Valkey and PostgreSQL, durable as in production; hand out their addresses."""
+def servers(home: Path) -> Iterator[Servers]:
+    """Start Valkey and PostgreSQL, durable as in production."""
     started = [Valkey(home), Postgres(home)]
     try:
         for server in started:
             server.launch()
         for server in started:
             server.wait_ready()
-        yield {server.setting: server.url for server in started}
+        yield Servers(
+            {server.setting: server.url for server in started},
+            {server.name: [server.process.pid] for server in started if server.process},
+        )
     finally:
         for server in started:
             server.stop()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1):
             return True
     except OSError:
         return False

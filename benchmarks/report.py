@@ -12,10 +12,17 @@ from statistics import median
 from typing import Any, Final
 
 RESULTS: Final = Path(__file__).with_name("results")
-ARMS: Final = ("Jelmore", "afternoon", "pipe")
+OURS: Final = "Jelmore"
+TABLES: Final = (
+    (OURS, "afternoon", "pipe"),
+    (OURS, "textbook", "FastAPI", "Flower", "no-op"),
+    (OURS, "nchan", "sse-starlette", "flask-sse", "floor"),
+    (OURS, "nchan", "flask-sock"),
+)
+"""The arms of each table; a row stands in the first that has all of its arms, or in a table of its own."""
 LOWER: Final = "lower is better"
 HIGHER: Final = "higher is better"
-WIDTHS: Final = (44, 10, 12, 10, 13, 9, 11)
+WIDTHS: Final = 44, 12
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,8 @@ class Ratio:
     def shown(self, by_arm: dict[str, list[float]]) -> str:
         """Return the line that says whether it is so."""
         sign = "≤" if self.at_most else "≥"
-        said = f"goal: {self.goal} {self.row} {sign} {self.times:g} × {self.arm}: "
-        ours, theirs = by_arm.get("Jelmore"), by_arm.get(self.arm)
+        said = f"goal: {f"{self.goal} {self.row}".strip()} {sign} {self.times:g} × {self.arm}: "
+        ours, theirs = by_arm.get(OURS), by_arm.get(self.arm)
         if not ours or not theirs or not median(theirs):
             return said + "not measured"
         ratio = median(ours) / median(theirs)
@@ -53,20 +60,18 @@ class Report:
     machine: dict[str, Any] = field(default_factory=lambda: {"load_before": os.getloadavg()[0]})
 
     def add(self, name: str, better: str, arm: str, sample: dict[str, float] | float) -> None:
-        """Take a sample; one of several numbers makes several rows."""
+        """Take a sample; one of several numbers makes several rows, of which rates are better when higher."""
         for part, value in (sample if isinstance(sample, dict) else {"": sample}).items():
             row = f"{name}, {part}" if part else name
-            self.better[row] = better
+            self.better[row] = HIGHER if part.endswith("/s") else better
             self.samples.setdefault(row, {}).setdefault(arm, []).append(value)
 
     def show(self) -> None:
         """Print the table."""
-        print("\n" + _line(("medians", *ARMS, "× afternoon", "× pipe", "spread")))
-        for row, by_arm in self.samples.items():
-            print(_line((row, *_cells({arm: median(values) for arm, values in by_arm.items()}), _spread(by_arm))))
-            print(f"  {self.better[row]}") if self._begins(row) else None
+        for arms in dict.fromkeys([*TABLES, *map(_table_of, self.samples.values())]):
+            self._show_table(arms)
         for row, goal in self.goals.items():
-            if (values := self.samples.get(row, {}).get("Jelmore")) is not None:
+            if (values := self.samples.get(row, {}).get(OURS)) is not None:
                 print(f"goal: {row} ≤ {goal:g}: {'met' if median(values) <= goal else 'MISSED'}, {median(values):.3g}")
         for ratio in self.ratios:
             print(ratio.shown(self.samples.get(ratio.row, {})))
@@ -74,6 +79,15 @@ class Report:
         for why in self.void:
             print(f"  {why}")
         print(", ".join(f"{name} {value}" for name, value in self._facts().items()))
+
+    def _show_table(self, arms: tuple[str, ...]) -> None:
+        rows = {row: by_arm for row, by_arm in self.samples.items() if _table_of(by_arm) == arms}
+        if not rows:
+            return
+        print("\n" + _line(("medians", *arms, *(f"× {arm}" for arm in arms[1:]), "spread")))
+        for row, by_arm in rows.items():
+            medians = {arm: median(values) for arm, values in by_arm.items()}
+            print(_line((row, *_cells(medians, arms), _spread(by_arm), f"  {self.better[row]}")))
 
     def save(self) -> Path:
         """Write every sample beside the code; git ignores the file."""
@@ -90,12 +104,6 @@ class Report:
         path.write_text(json.dumps(found, indent=2) + "\n")
         return path
 
-    def _begins(self, row: str) -> bool:
-        """Whether the next row says something else about better and worse."""
-        rows = list(self.samples)
-        following = rows[rows.index(row) + 1 :]
-        return not following or self.better[following[0]] != self.better[row]
-
     def _facts(self) -> dict[str, Any]:
         return {
             "python": platform.python_version(),
@@ -107,14 +115,19 @@ class Report:
         }
 
 
-def _cells(values: dict[str, float]) -> list[str]:
-    ours = values.get("Jelmore")
-    cells = [f"{values[arm]:.3g}" if arm in values else "-" for arm in ARMS]
-    return cells + [f"{ours / values[arm]:.2g}" if ours and values.get(arm) else "-" for arm in ARMS[1:]]
+def _table_of(by_arm: dict[str, list[float]]) -> tuple[str, ...]:
+    own = (OURS, *sorted(set(by_arm) - {OURS}))
+    return next((arms for arms in TABLES if set(by_arm) <= set(arms)), own)
+
+
+def _cells(values: dict[str, float], arms: tuple[str, ...]) -> list[str]:
+    ours = values.get(OURS)
+    cells = [f"{values[arm]:.3g}" if arm in values else "-" for arm in arms]
+    return cells + [f"{ours / values[arm]:.2g}" if ours and values.get(arm) else "-" for arm in arms[1:]]
 
 
 def _spread(by_arm: dict[str, list[float]]) -> str:
-    ours = by_arm.get("Jelmore", [])
+    ours = by_arm.get(OURS, [])
     if len(ours) < 2 or not median(ours):
         return "-"
     low, high = (100 * (value / median(ours) - 1) for value in (min(ours), max(ours)))
@@ -122,9 +135,7 @@ def _spread(by_arm: dict[str, list[float]]) -> str:
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return cells[0].ljust(WIDTHS[0]) + "".join(
-        cell.rjust(width) for cell, width in zip(cells[1:], WIDTHS[1:], strict=True)
-    )
+    return cells[0].ljust(WIDTHS[0]) + "".join(cell.rjust(WIDTHS[1]) for cell in cells[1:])
 
 
 def _processor() -> str:

@@ -67,6 +67,14 @@ class InvalidPosition(RequestFaulty):
     code = "INVALID_POSITION"
 
 
+class RangeNotSatisfiable(InvalidPosition):
+    """The range begins behind the end."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
 class KeyInQuery(RequestFaulty):
     """Keys do not belong into a URL, where logs keep them: send the Authorization header."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from core.settings import Settings
 
+CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""JSON spells these itself, and the renderer for people does in all members but the message."""
 LEFT_ALONE: Final = "gunicorn.access"
 """The web tier writes one access line a request itself; gunicorn's go to /dev/null."""
 
@@ -73,9 +76,16 @@ def _formatter(chain: list[Processor], redact: Processor, *, pretty: bool) -> lo
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             redact,
+            *([_one_line] if pretty else []),
             render,
         ],
     )
+
+
+def _one_line(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Keep what clients say, a path in a library's message, from looking like a line of ours or commanding a terminal."""
+    line["event"] = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(line.get("event", "")))
+    return line
 
 
 def _is_pretty(settings: Settings) -> bool:

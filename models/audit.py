@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select, text
 
@@ -53,18 +53,21 @@ class AuditQuery:
     limit: int = 100
 
 
-# The transaction's id comes first, the row's second: a row's id is taken while the row is made from what the WITH yields.
-# Sealing relies on it: whoever holds an id can be seen to be under way.
-_RECORD = text("""
-    WITH mine AS MATERIALIZED (SELECT pg_current_xact_id() AS xid)
-    INSERT INTO audit (at, actor, key_id, owner, action, target, outcome, address, request_id, detail)
-    SELECT deed.at, deed.actor, deed.key_id, deed.owner, deed.action, deed.target, deed.outcome, deed.address,
-        deed.request_id, deed.detail
-    FROM mine CROSS JOIN jsonb_to_recordset(CAST(:deeds AS jsonb)) AS deed(
-        at timestamptz, actor text, key_id uuid, owner text, action text, target text, outcome text, address text,
-        request_id text, detail jsonb
-    )
-""")
+COLUMNS: Final = "at, actor, key_id, owner, action, target, outcome, address, request_id, detail"
+DEED: Final = """deed(
+    at timestamptz, actor text, key_id uuid, owner text, action text, target text, outcome text, address text,
+    request_id text, detail jsonb
+)"""
+"""A deed as a record that PostgreSQL makes of its JSON."""
+OF_DEED: Final = ", ".join(f"deed.{column}" for column in COLUMNS.split(", "))
+MINE: Final = "mine AS MATERIALIZED (SELECT pg_current_xact_id() AS xid)"
+"""The transaction's id comes first, the row's second: a row's id is taken while the row is made from what this yields.
+Sealing relies on it: whoever holds an id can be seen to be under way."""
+
+_RECORD = text(f"""
+    WITH {MINE} INSERT INTO audit ({COLUMNS})
+    SELECT {OF_DEED} FROM mine CROSS JOIN jsonb_to_recordset(CAST(:deeds AS jsonb)) AS {DEED}
+""")  # noqa: S608  (names of ours)
 
 
 def record(tx: Transaction, *deeds: Deed) -> None:

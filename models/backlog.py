@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select, text, update
 
@@ -54,15 +54,16 @@ def note_sent(tx: Transaction, session_id: UUID) -> None:
     tx.execute(sent.values(sent_at=func.clock_timestamp(), sends=Session.sends + 1))
 
 
-_PLACES = text("""
+PLACES: Final = """
     SELECT id, place FROM (
         SELECT id, row_number() OVER (
             ORDER BY CASE priority WHEN 'high' THEN 0 WHEN 'low' THEN 2 ELSE 1 END, created_at, id
         ) AS place
         FROM sessions WHERE status = 'initializing' AND worker IS NULL
     ) AS waiting
-    WHERE id = ANY(CAST(:ids AS uuid[]))
-""")
+    WHERE id = ANY(CAST({ids} AS uuid[]))
+"""
+_PLACES = text(PLACES.format(ids=":ids"))
 
 
 def is_waiting(session: Session) -> bool:

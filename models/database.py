@@ -23,6 +23,7 @@ from core.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from core.settings import Settings
@@ -65,6 +66,8 @@ class Database:
             pool_size=pool_size or settings.database_pool_size,
             max_overflow=0 if own_pool else settings.database_max_overflow,
             pool_timeout=POOL_TIMEOUT_SECONDS,
+            # A statement that fails is logged: with what clients type, and the variables of their sessions.
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "jelmore",
@@ -79,6 +82,7 @@ class Database:
             },
         )
         ask_after_rest(engine)
+        say_no_values(engine)
         return cls(engine)
 
     @contextmanager
@@ -100,6 +104,16 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def say_no_values(engine: Engine) -> None:
+    """Leave of an error's message its first line: the others show the row, or the piece of the statement, that it is about."""
+
+    @event.listens_for(engine, "handle_error")
+    def shorten(context: ExceptionContext) -> None:
+        for fault in (context.original_exception, context.sqlalchemy_exception):
+            if fault is not None and fault.args:
+                fault.args = (str(fault.args[0]).partition("\n")[0], *fault.args[1:])
 
 
 def ask_after_rest(engine: Engine) -> None:

@@ -10,12 +10,10 @@ import threading
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import psycopg2
 import structlog
-from psycopg2 import extras
-from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import DatabaseUnavailable
+from models.line import AWAY, connect
 from models.tables import Session
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ COLUMNS: Final = {
 }
 """Attribute and column, all but the one that is never shown."""
 LOOK: Final = f"SELECT {', '.join(COLUMNS.values())} FROM sessions WHERE id = ANY(%s)"  # noqa: S608  (names of ours)
-AWAY: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, SQLAlchemyError)
 
 
 def _row_type(members: list[str]) -> Any:
@@ -76,17 +73,9 @@ class Glances:
 
     def _look(self, ids: Sequence[UUID]) -> dict[UUID, Session]:
         if self._connection is None:
-            self._connection = self._connect()
+            self._connection = connect(self._engine)
         with self._connection.cursor() as cursor:
             cursor.execute(LOOK, (list(ids),))
             rows: list[tuple[Any, ...]] = cursor.fetchall()
         glances = (Glance(*row) for row in rows)
         return {glance.id: cast("Session", glance) for glance in glances}
-
-    def _connect(self) -> Connection:
-        pooled = self._engine.raw_connection()
-        connection = cast("Connection", pooled.dbapi_connection)
-        pooled.detach()  # the pool has its place back
-        connection.autocommit = True
-        extras.register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]
-        return connection

@@ -78,6 +78,11 @@ def whole(log: Log, session_id: UUID) -> Iterator[bytes]:
         offset = piece.next_offset
 
 
+def size(log: Log, session_id: UUID) -> int:
+    """Return how many bytes there are now."""
+    return next((entry.end_offset for entry in _backwards(log, session_id) if entry.is_output), 0)
+
+
 def tail_offset(log: Log, session_id: UUID, lines: int) -> tuple[int, int]:
     """Return (seq to read after, byte offset) of the last `lines` lines; a last line without its end counts."""
     newlines: int | None = None  # still to be passed, going backwards

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 from celery.__main__ import main as celery
-from redis import Redis
 
 from core.clock import SystemClock
 from core.start import begin
@@ -21,7 +20,7 @@ from models.database import Database
 from streams.appender import Appender
 from streams.redis import connect
 from tasks.housekeeping import Housekeeper, Means
-from tasks.queue import sender
+from tasks.queue import open_broker, sender
 from tasks.takeover import Salvage
 
 if TYPE_CHECKING:
@@ -39,17 +38,10 @@ def open_housekeeper(settings: Settings) -> Housekeeper:
             database=database,
             salvage=Salvage(settings, database, Appender(connect(settings), settings), queue),
             queue=queue,
-            broker=_broker(settings),
+            broker=open_broker(settings),
             clock=SystemClock(),
         )
     )
-
-
-def _broker(settings: Settings) -> Redis | None:
-    """Return a client for the broker, if it is a Redis: only there are queues lists that can be counted and deleted."""
-    if settings.celery_broker_url.startswith(("redis://", "rediss://", "unix://")):
-        return Redis.from_url(settings.celery_broker_url, socket_timeout=2, socket_connect_timeout=1, protocol=2)
-    return None
 
 
 def keep_house(housekeeper: Housekeeper, stop: threading.Event) -> None:

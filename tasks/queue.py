@@ -15,8 +15,10 @@ from celery import Celery
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 from kombu.exceptions import OperationalError as BrokerUnavailable
+from redis import Redis
 
 from core.ids import uuid7
+from tasks.messages import Scribe, Sending, list_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -118,7 +120,24 @@ def direct_name(node: str) -> str:
 
 def redis_lists(name: str) -> list[str]:
     """Return the Redis keys under which the broker keeps a queue: a list for each step of priority."""
-    return [name if step == 0 else f"{name}\x06\x16{step}" for step in sorted(PRIORITIES.values())]
+    return [list_of(name, step) for step in sorted(PRIORITIES.values())]
+
+
+def open_broker(settings: Settings) -> Redis | None:
+    """Return a client for the broker, if it is a Redis: only there are queues lists that can be seen and written."""
+    if settings.celery_broker_url.startswith(("redis://", "rediss://", "unix://")):
+        return Redis.from_url(settings.celery_broker_url, socket_timeout=2, socket_connect_timeout=1, protocol=2)
+    return None
+
+
+def start_of(session_id: UUID, priority: str, request_id: str | None) -> Sending:
+    """Return the task that asks any worker with a free slot to run a session."""
+    return Sending(RUN, session_id, SESSIONS, request_id, step=PRIORITIES[priority])
+
+
+def look_of(session_id: UUID, node: str, request_id: str | None) -> Sending:
+    """Return the task that tells the holder of a session to look into its mailbox."""
+    return Sending(LOOK, session_id, direct_name(node), request_id, expires_seconds=BELL_EXPIRES_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +151,37 @@ class TaskQueue:
 
         Every send has a new task id: an id that was revoked never starts again.
         """
-        return self._send(RUN, session_id, request_id, queue=KombuQueue(SESSIONS), priority=PRIORITIES[priority])
+        return self.send(start_of(session_id, priority, request_id))
 
     def bell(self, bell: Bell, *, request_id: str | None = None) -> bool:
         """Tell the holder of a session to look into its mailbox; nothing to do while nobody holds it."""
         if bell.node is None:
             return True
-        queue = direct_queue(bell.node)
-        return self._send(LOOK, bell.session_id, request_id, queue=queue, expires=BELL_EXPIRES_SECONDS)
+        return self.send(look_of(bell.session_id, bell.node, request_id))
 
     def nudge(self, node: str) -> bool:
         """Wake a worker's consumer from its wait for messages."""
-        return self._send(NUDGE, None, None, queue=direct_queue(node), expires=BELL_EXPIRES_SECONDS)
+        return self._send(NUDGE, (), queue=direct_queue(node), expires=BELL_EXPIRES_SECONDS)
 
-    def _send(self, name: str, session_id: UUID | None, request_id: str | None, **options: Any) -> bool:
+    def send(self, sending: Sending) -> bool:
+        """Send a task by Celery's own means; return whether the broker took it."""
+        return self._send(
+            sending.name,
+            (str(sending.session_id),),
+            headers={"request_id": sending.request_id},
+            queue=KombuQueue(sending.queue),
+            priority=sending.step,
+            expires=sending.expires_seconds,
+        )
+
+    def scribe(self, broker: Redis) -> Scribe:
+        """Return what writes the same tasks for a broker that is a Redis."""
+        return Scribe(self.app, int(broker.connection_pool.connection_kwargs.get("db") or 0))
+
+    def _send(self, name: str, args: tuple[str, ...], **options: Any) -> bool:
         try:
-            self.app.send_task(
-                name,
-                args=(str(session_id),) if session_id else (),
-                task_id=str(uuid7()),
-                headers={"request_id": request_id},
-                retry=False,
-                ignore_result=True,
-                **options,
-            )
+            self.app.send_task(name, args=args, task_id=str(uuid7()), retry=False, ignore_result=True, **options)
         except (BrokerUnavailable, OSError) as fault:
-            log.warning("task not sent", task=name, session_id=str(session_id), error=str(fault))
+            log.warning("task not sent", task=name, session_id=args[0] if args else None, error=str(fault))
             return False
         return True

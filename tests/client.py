@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.leaks import KNOWN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from email.message import Message
@@ -139,7 +141,9 @@ class Client:
             sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
             connection.request(method, path, sent, self._headers(sent is not None, headers or {}))
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            answer = Answer(response.status, response.headers, response.read())
+            KNOWN.know_exchange(body, answer.body)
+            return answer
         finally:
             connection.close()
 

@@ -12,6 +12,7 @@ from psycopg2 import sql
 from core.settings import load_settings
 from jelmore.embedded import Nats, Postgres, Valkey
 from migrations.__main__ import upgrade
+from tests.leaks import KNOWN, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,17 +40,23 @@ def servers_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def valkey(servers_home: Path) -> Iterator[Valkey]:
-    yield from running(Valkey(servers_home, fast=True))
+    server = Valkey(servers_home, fast=True)
+    yield from running(server)
+    refuse(KNOWN.in_home(server.directory))  # its files have everything that was ever written to it
 
 
 @pytest.fixture(scope="session")
 def nats(servers_home: Path) -> Iterator[Nats]:
-    yield from running(Nats(servers_home, fast=True))
+    server = Nats(servers_home, fast=True)
+    yield from running(server)
+    refuse(KNOWN.in_home(server.directory))
 
 
 @pytest.fixture(scope="session")
 def postgres(servers_home: Path) -> Iterator[Postgres]:
-    yield from running(Postgres(servers_home, fast=True))
+    server = Postgres(servers_home, fast=True)
+    yield from running(server)
+    refuse(KNOWN.in_file(server.log, "the log of PostgreSQL"))
 
 
 def on_server(postgres: Postgres, statement: sql.Composable) -> None:
@@ -64,18 +71,22 @@ def on_server(postgres: Postgres, statement: sql.Composable) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: Postgres) -> Callable[[], str]:
-    """Return a maker of databases with the tables in them; cloning a migrated one takes 30 ms."""
+def new_database(postgres: Postgres) -> Iterator[Callable[[], str]]:
+    """Return a maker of databases with the tables in them; cloning a migrated one takes 30 ms. All are looked through."""
     on_server(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     upgrade(load_settings({"DATABASE_URL": postgres.url_of(TEMPLATE)}).database_url)
+
+    made: list[str] = []
 
     def make() -> str:
         name = f"test_{next(_numbers)}"
         clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
         on_server(postgres, clone)
-        return postgres.url_of(name)
+        made.append(postgres.url_of(name))
+        return made[-1]
 
-    return make
+    yield make
+    refuse(leak for url in made if url not in KNOWN.databases for leak in KNOWN.in_database(url))
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from jelmore.embedded.server import free_port
 from runner.marks import kill
 from tests.checks import eventually, marked
 from tests.client import Client
+from tests.leaks import KNOWN, refuse
 from tests.member import Member
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ FULL_LENGTH: Final = os.environ.get("JELMORE_TESTS_FULL") == "1"  # noqa: TID251
 
 READY_SECONDS: Final = 30.0
 
-ADMIN, ADA, ADA_READS, ADA_WRITES, BOB = "admin-key", "ada-key", "ada-reads", "ada-writes", "bob-key"
+ADMIN, ADA, ADA_READS, ADA_WRITES, BOB = "admin-key", "ada-key", "ada-reads-key", "ada-writes-key", "bob-key"
 KEYS: Final = {
     ADMIN: {"permissions": ["admin"], "name": "admin"},
     ADA: {"permissions": ["read", "write"], "name": "ada"},
@@ -127,7 +128,9 @@ class Service:
         return silent + 2 * self.seconds("HOUSEKEEPING_INTERVAL_SECONDS") + BUSY_SECONDS
 
     def _member(self, name: str, command: Sequence[str], more: Mapping[str, str]) -> Member:
-        return Member(name, command, self.env() | dict(more), self.home / f"{name}.log")
+        env = self.env() | dict(more)
+        KNOWN.know_settings(env)
+        return Member(name, command, env, self.home / f"{name}.log")
 
     # Starting and stopping.
 
@@ -194,6 +197,14 @@ class Service:
 
     # Looking inside.
 
+    def refuse_leaks(self) -> None:
+        """Fail if anything that it wrote holds a secret; to be asked when its processes have ended."""
+        leaks = [*KNOWN.in_home(self.home), *KNOWN.in_database(self.database_url)]
+        if self.valkey.exit_code() is None:  # what was in one that was killed stands in its files
+            self.valkey.resume()
+            leaks += KNOWN.in_redis(self.redis())
+        refuse(leaks)
+
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask its database."""
         connection = psycopg2.connect(self.database_url, connect_timeout=3)
@@ -256,4 +267,7 @@ def installed(home: Path, database_url: str, **settings: str) -> Iterator[Servic
         service.stop()
         for left in service.leftovers():
             kill(left)
-        valkey.stop()
+        try:
+            service.refuse_leaks()
+        finally:
+            valkey.stop()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
 from flask import jsonify
@@ -17,17 +18,25 @@ from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.idempotency import Effect, claimed, once, perform
 from app.keyring import Permission
-from app.origin import note, origin
+from app.origin import deed, note, origin
 from app.queries import Query, read_query
 from app.web import current_web
+from core.errors import LineTooLong
+from core.ids import uuid7
 from models import inputs, sessions
 from models.inputs import Kind, NewInput
+from models.mailings import Letter
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flask.typing import ResponseReturnValue
 
     from app.web import Web
     from models.database import Transaction
+    from models.inputs import Accepted
+
+ACTION: Final = "session.input"
 
 
 class Page(Query):
@@ -60,12 +69,12 @@ def accept_message(session_id: UUID, wanted: InputRequest, message_id: str | Non
     return told
 
 
-def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction) -> Effect:
+def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction | None) -> Effect:
     at = web.clock.at()
-    session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
-    body = wanted.exact(terminal=session.terminal is not None)
-    row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
-    note(tx, "session.input", session_id, at=at, detail={"input_id": str(row.input_id)})
+    row = None if tx is not None else web.together.accept(_letter(session_id, wanted, at=at))
+    if row is None:
+        with nullcontext(tx) if tx is not None else web.database.transaction() as own:
+            row = _accept_alone(own, session_id, wanted, at=at)
     answer = {
         "message": "Input sent successfully",
         "session_id": str(session_id),
@@ -74,6 +83,35 @@ def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction) -
         "input_seq": row.input_seq,
     }
     return Effect(answer, then=partial(web.doorbell.ring, row.bell, request_id=request_id.current()))
+
+
+def _accept_alone(tx: Transaction, session_id: UUID, wanted: InputRequest, *, at: datetime) -> Accepted:
+    """Accept input in a transaction, or raise what says why not."""
+    session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
+    body = wanted.exact(terminal=session.terminal is not None)
+    row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
+    note(tx, ACTION, session_id, at=at, detail={"input_id": str(row.input_id)})
+    return row
+
+
+def _letter(session_id: UUID, wanted: InputRequest, *, at: datetime) -> Letter:
+    """Return input for a session of which nothing is known yet, not even whether it has a terminal."""
+    input_id = uuid7()
+    try:
+        at_terminal = wanted.exact(terminal=True).decode()
+    except LineTooLong:
+        at_terminal = None
+    return Letter(
+        id=input_id,
+        session_id=session_id,
+        owner=current_caller().sees,
+        body=wanted.exact(terminal=False).decode(),
+        body_at_terminal=at_terminal,
+        metadata=wanted.metadata,
+        origin=origin(),
+        at=at,
+        deed=deed(ACTION, session_id, at=at, detail={"input_id": str(input_id)}),
+    )
 
 
 @blueprint.get("/sessions/<session_id:session_id>/inputs")

@@ -8,7 +8,7 @@ from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from app.api.schemas import Body
+from app.api.schemas import Body, whole
 from app.times import Instant  # noqa: TC001  (as above)
 from core.api_keys import LONGEST_NAME
 from core.errors import ValidationFailed
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from models.events import Origin
 
 LONGEST_OVERLAP_SECONDS: Final = 30 * 86400
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must have printable characters only")
-    return text
 
 
 def _instant(value: Any) -> datetime:
@@ -56,7 +50,9 @@ def _unique(permissions: list[str]) -> list[str]:
 
 
 When = Annotated[datetime, BeforeValidator(_instant)]
-KeyName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
+VISIBLE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+$"
+"""No control characters, and none that change how what follows is shown."""
+KeyName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=VISIBLE)]
 
 
 class KeyRequest(Body):
@@ -69,13 +65,13 @@ class KeyRequest(Body):
     ]
     expires_at: When | None = None
     rate_limits: Annotated[dict[str, str], AfterValidator(_rates)] = Field(default_factory=dict)
-    max_sessions: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_sessions: Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(whole)] | None = None
 
 
 class RotationRequest(Body):
     """POST /keys/{id}/rotate."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_SECONDS)] = 0
+    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_SECONDS), BeforeValidator(whole)] = 0
 
 
 class KeyView(BaseModel):

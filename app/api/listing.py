@@ -14,7 +14,7 @@ from app.auth import current_caller, requires
 from app.json_input import refuse_unstorable
 from app.keyring import Permission
 from app.pages import Cursor, next_page
-from app.queries import Query, read_query
+from app.queries import Query, read_query, refuse_unreadable
 from app.times import Moment  # noqa: TC001  (as above)
 from app.web import current_web
 from core.errors import ValidationFailed
@@ -76,6 +76,7 @@ def _metadata() -> dict[str, str]:
         for name, value in request.args.items(multi=True)
         if name.startswith(METADATA)
     ]
+    refuse_unreadable({f"{METADATA}{name}": [name, value] for name, value in given})
     refuse_unstorable([list(pair) for pair in given])
     wanted = dict(given)
     if len(given) > MOST_OF_METADATA or len(wanted) < len(given):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Id = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]*$")]
 EventName = Annotated[str, Field(min_length=1, max_length=64)]
-Position = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)]
+Position = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(whole)]
 
 
 class Message(Body):

@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.times import Instant  # noqa: TC001  (as above)
 from core.errors import LineTooLong
@@ -73,10 +73,18 @@ def whole(number: Any) -> Any:
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Environment = Annotated[dict[str, str], AfterValidator(_variables)]
-Minutes = Annotated[int, BeforeValidator(whole), Field(ge=1, le=1440)]
-IdleSeconds = Annotated[int, BeforeValidator(whole), Field(ge=1, le=86_400)]
-Side = Annotated[int, BeforeValidator(whole), Field(ge=1, le=4096)]
-SignalName = Annotated[str, AfterValidator(_signal)]
+Minutes = Annotated[int, Field(ge=1, le=1440), BeforeValidator(whole)]
+IdleSeconds = Annotated[int, Field(ge=1, le=86_400), BeforeValidator(whole)]
+Side = Annotated[int, Field(ge=1, le=4096), BeforeValidator(whole)]
+SIGNALS: Final = "|".join(
+    "".join(f"[{letter}{letter.lower()}]" if letter.isalpha() else re.escape(letter) for letter in name)
+    for name in sorted(name.removeprefix("SIG") for name in signal.Signals.__members__)
+)
+SignalName = Annotated[
+    str,
+    AfterValidator(_signal),
+    WithJsonSchema({"type": "string", "pattern": f"^([Ss][Ii][Gg])?({SIGNALS})$", "examples": ["INT"]}),
+]
 
 
 class Body(BaseModel):
@@ -229,6 +237,10 @@ class SessionView(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """Return the members as they are written."""
         return self.model_dump(mode="json")
+
+    def as_text(self) -> str:
+        """Return the members as JSON."""
+        return self.model_dump_json()
 
 
 class InputView(BaseModel):

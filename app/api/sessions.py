@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-from flask import url_for
+from flask import request
 from pydantic import Field
 
 from app import directories, request_id, stopping
@@ -16,14 +17,15 @@ from app.api.schemas import SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.idempotency import Effect, once
+from app.json_answer import JsonAnswer
 from app.keyring import Permission
 from app.limits import limited
-from app.origin import note
+from app.origin import deed
 from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import UnknownProgram
 from models import backlog, sessions
-from models.sessions import Caps, NewSession
+from models.openings import Caps, NewSession, Opening, glance, open_within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,7 @@ def show_session(session_id: UUID) -> ResponseReturnValue:
     web, owner = current_web(), current_caller().sees
     session = web.sight.visible(session_id, owner)
     if not backlog.is_waiting(session):
-        return SessionView.of(session, None).as_json()
+        return JsonAnswer(SessionView.of(session, None).as_text())
     with web.database.transaction() as tx:  # its place among those that wait is to be counted
         return shown(tx, [sessions.visible(tx, session_id, owner)])[0]
 
@@ -76,13 +78,14 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
     return stopping.told(session), 200 if session.ended_at else 202
 
 
-def _open(web: Web, wanted: SessionRequest, tx: Transaction) -> Effect:
-    at = web.clock.at()
-    session = sessions.open_session(tx, _spec(wanted, web.settings), _caps(web.settings), at=at)
-    note(tx, "session.create", session.id, at=at, detail={"program": session.program})
-    location = url_for("api.show_session", session_id=session.id)
-    start = partial(web.doorbell.start, session, request_id=request_id.current())
-    return Effect(shown(tx, [session])[0], 201, {"Location": location}, then=start)
+def _open(web: Web, wanted: SessionRequest, tx: Transaction | None) -> Effect:
+    new = _spec(wanted, web.settings)
+    opening = Opening(new, _caps(web.settings), web.clock.at())
+    opening = replace(opening, deed=deed("session.create", opening.id, at=opening.at, detail={"program": new.program}))
+    place = web.together.open(opening) if tx is None else open_within(tx, opening)
+    start = partial(web.doorbell.start, opening.id, new.priority, request_id=request_id.current())
+    location = f"{request.script_root}{request.path}/{opening.id}"
+    return Effect(SessionView.of(glance(opening), place).as_text(), 201, {"Location": location}, then=start)
 
 
 def shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:

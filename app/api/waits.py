@@ -9,10 +9,10 @@ A pattern's match has at most 512 KiB, a large pattern's less.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app import waiting
 from app.api.root import blueprint
@@ -36,16 +36,30 @@ LONGEST_SECONDS: Final = 25
 """Platforms' routers cut requests after 30 s."""
 
 
+def _exactly_one(schema: dict[str, Any]) -> None:
+    """Say in a model's schema what `_one` checks."""
+    names = [*schema["properties"]]
+    schema["oneOf"] = [
+        {
+            "required": [name],
+            "properties": {other: {"not": {"type": "null"}} if other == name else {"type": "null"} for other in names},
+        }
+        for name in names
+    ]
+
+
 class Until(Body):
     """What is waited for: exactly one member."""
+
+    model_config = ConfigDict(json_schema_extra=_exactly_one)
 
     status: (
         Annotated[list[Annotated[Status, Field(strict=False)]], Field(min_length=1, max_length=len(Status))] | None
     ) = None
-    exit: bool | None = None
+    exit: Annotated[bool, WithJsonSchema({"const": True})] | None = None
     text: Annotated[str, Field(min_length=1), at_most(TEXT_BYTES)] | None = None
     regex: Annotated[str, Field(min_length=1), at_most(PATTERN_BYTES)] | None = None
-    idle_ms: Annotated[int, BeforeValidator(whole), Field(ge=1, le=LONGEST_SECONDS * 1000)] | None = None
+    idle_ms: Annotated[int, Field(ge=1, le=LONGEST_SECONDS * 1000), BeforeValidator(whole)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -60,7 +74,7 @@ class WaitRequest(Body):
     """POST /sessions/{id}/wait. `from_offset`: for `text` and `regex`, the byte of the output to look from."""
 
     until: Until
-    from_offset: Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)] = 0
+    from_offset: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(whole)] = 0
     timeout_seconds: Annotated[float, Field(ge=1, le=LONGEST_SECONDS, allow_inf_nan=False)] = 10
 
     @model_validator(mode="after")

@@ -38,6 +38,9 @@ OPTIONS: Final = {
     "max_connections": "200",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # A statement that fails holds what clients typed, and the variables of their sessions; so do rows that violate something.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 # A commit that was answered survives kill -9 of the server, not the loss of the machine.
 FAST: Final = {"fsync": "off", "full_page_writes": "off"}

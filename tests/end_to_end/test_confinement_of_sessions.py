@@ -127,6 +127,7 @@ def shared_user(database_url: str) -> Iterator[Service]:
             yield service
         finally:
             service.stop()
+            service.refuse_leaks()
             valkey.stop()
 
 
@@ -214,7 +215,7 @@ def apart(request: pytest.FixtureRequest, new_database: Callable[[], str]) -> It
 
 
 def test_a_session_with_a_uid_of_its_own_finds_no_secret(apart: Service) -> None:
-    victim = apart.ada.create("echo victims-own > file; exec sleep 60", env={"TOKEN": "victims-own"})
+    victim = apart.ada.create("echo $TOKEN > file; exec sleep 60", env={"TOKEN": "victims-own"})
     eventually(lambda: list(apart.home.glob(f"workspaces/{victim}/file")))
     look = f"{LOOK_AT_PROCESSES}\nfind {apart.home} -type f -exec cat {{}} + 2>/dev/null\nid -u"
     printed = ran(apart.ada, look)
@@ -306,7 +307,7 @@ def test_a_sandboxed_session_finds_no_secret_though_it_has_the_workers_user(new_
     needs("bwrap")
     with home_for_everybody() as home, installed(home, new_database(), SESSION_SANDBOX="bwrap") as service:
         service.start("one")
-        victim = service.ada.create("echo victims-own > file; exec sleep 60", env={"TOKEN": "victims-own"})
+        victim = service.ada.create("echo $TOKEN > file; exec sleep 60", env={"TOKEN": "victims-own"})
         eventually(lambda: list(home.glob(f"workspaces/{victim}/file")))
         look = f"{LOOK_AT_PROCESSES}\nfind {home} -type f -exec cat {{}} + 2>/dev/null; ls {home}; kill -9 -1; echo end"
         printed = ran(service.ada, look)

@@ -17,10 +17,10 @@ from sqlalchemy import text
 
 from core.ids import uuid7
 from core.settings import load_settings
-from models import backlog, claims, sessions, workers
+from models import backlog, claims, openings, sessions, workers
 from models.database import Database
 from models.lifecycle import Reason, Status
-from models.sessions import Caps, NewSession
+from models.openings import Caps, NewSession
 from runner import marks
 from runner.marks import TAG_BASE, Found
 from runner.supervision import MarkStopping, Rules, Supervision
@@ -72,7 +72,7 @@ def arrive(database: Database, name: str) -> UUID:
 def open_session(database: Database, at: datetime) -> UUID:
     with database.transaction() as tx:
         spec = NewSession("ada", "key", "shell", "true", 60)
-        session_id: UUID = sessions.open_session(tx, spec, Caps(None), at=at).id
+        session_id: UUID = openings.open_session(tx, spec, Caps(None), at=at).id
     return session_id
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import httpx2
 
 from core.settings import environment
+from tests.leaks import KNOWN, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ class Gunicorn:
             start_new_session=True,
         )
         self.log = log
+        KNOWN.know_settings(variables)
 
     def wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -57,6 +59,7 @@ class Gunicorn:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        refuse(KNOWN.in_file(self.log, f"the log {self.log}"))
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return what its log says of an event."""
@@ -82,7 +85,9 @@ class Api:
 
     def call(self, method: str, path: str, **more: Any) -> httpx2.Response:
         headers = {**self.headers, **more.pop("headers", {})}
-        return self.client.request(method, f"/api/v1{path}", headers=headers, **more)
+        answer = self.client.request(method, f"/api/v1{path}", headers=headers, **more)
+        KNOWN.know_exchange(more.get("json"), answer.content)
+        return answer
 
     def get(self, path: str, **more: Any) -> httpx2.Response:
         return self.call("GET", path, **more)

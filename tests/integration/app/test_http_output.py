@@ -105,3 +105,71 @@ def test_a_place_behind_the_end_is_no_place(api: Api, holder: Holder) -> None:
     assert api.get(f"/sessions/{session_id}/output?offset=3").json()["complete"] is True
     answer = api.get(f"/sessions/{session_id}/output?offset=4")
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_POSITION")
+
+
+def printed(api: Api, holder: Holder, *pieces: bytes, ended: bool) -> str:
+    """Return the path of the output of a session that printed this."""
+    session_id = api.create()
+    run = holder.run(session_id)
+    for piece in pieces:
+        run.write(piece)
+    if ended:
+        run.end()
+    return f"/sessions/{session_id}/output"
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_last_lines_are_found_and_where_they_begin(api: Api, holder: Holder, ended: bool) -> None:
+    path = printed(api, holder, b"1\n2\n", b"3", b"\n4\n", ended=ended)
+
+    for lines, expected in ((1, "4\n"), (2, "3\n4\n"), (4, "1\n2\n3\n4\n"), (9, "1\n2\n3\n4\n")):
+        page = api.get(path, params={"tail": lines}).json()
+        assert (page["output"], page["offset"], page["next_offset"]) == (expected, 8 - len(expected), 8)
+        assert api.get(path, params={"tail": lines}, headers=TEXT).text == expected
+    for tail in ("0", "-1", "x", "1.5"):
+        assert api.get(path, params={"tail": tail}).json()["error_code"] == "INVALID_POSITION"
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(
+    ("wanted", "expected", "span"),
+    [
+        ("bytes=0-0", b"0", "0-0"),
+        ("bytes=2-5", b"2345", "2-5"),
+        ("bytes=7-", b"789", "7-9"),
+        ("bytes=-3", b"789", "7-9"),
+        ("bytes=8-99", b"89", "8-9"),
+        ("bytes=-99", b"0123456789", "0-9"),
+    ],
+)
+def test_a_range_is_those_bytes(api: Api, holder: Holder, wanted: str, expected: bytes, span: str, ended: bool) -> None:
+    path = printed(api, holder, b"01234", b"56789", ended=ended)
+    answer = api.get(path, headers={**TEXT, "Range": wanted})
+
+    assert (answer.status_code, answer.content) == (206, expected)
+    assert answer.headers["Content-Range"] == f"bytes {span}/10"
+    assert answer.headers["Content-Length"] == str(len(expected))
+
+
+def test_a_range_behind_the_end_is_refused_with_the_size(api: Api, holder: Holder) -> None:
+    path = printed(api, holder, b"0123456789", ended=True)
+    answer = api.get(path, headers={**TEXT, "Range": "bytes=10-"})
+
+    assert (answer.status_code, answer.json()["error_code"]) == (416, "INVALID_POSITION")
+    assert answer.headers["Content-Range"] == "bytes */10"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-1,4-5", "lines=0-1", "bytes=x", "bytes=5-2", ""])
+def test_what_is_no_single_range_of_bytes_is_answered_with_all(api: Api, holder: Holder, wanted: str) -> None:
+    path = printed(api, holder, b"0123456789", ended=True)
+    answer = api.get(path, headers={**TEXT, "Range": wanted})
+
+    assert (answer.status_code, answer.content, answer.headers["Accept-Ranges"]) == (200, b"0123456789", "bytes")
+
+
+def test_a_piece_that_is_named_already_and_json_have_no_ranges(api: Api, holder: Holder) -> None:
+    path = printed(api, holder, b"0123456789", ended=True)
+
+    assert api.get(path, params={"offset": 3, "limit": 4}, headers={**TEXT, "Range": "bytes=0-0"}).content == b"3456"
+    assert api.get(path, headers={**TEXT, "Range": "bytes=0-0", "If-Range": '"x"'}).content == b"0123456789"
+    assert api.get(path, headers={"Range": "bytes=0-0"}).json()["output"] == "0123456789"

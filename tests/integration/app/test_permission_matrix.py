@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PERMISSIONS: Final = ("read", "write", "read+write", "admin")
 OWNERS: Final = ("ada", "bob")
 KEYS: Final = {
-    f"{owner} {granted}".replace(" ", "-"): {
+    f"{owner}-{granted}-key": {
         "permissions": granted.split("+"),
         "name": f"matrix-{owner}-{granted}",
         "owner": owner,
@@ -87,7 +87,7 @@ def variables(variables: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def hers(api: Api, holder: Holder) -> UUID:
     """An ended session of ada's: whatever is asked of it is answered at once."""
-    session_id = api.as_("ada-read+write").create()
+    session_id = api.as_("ada-read+write-key").create()
     run = holder.run(session_id)
     run.write(b"hello")
     run.end()
@@ -132,7 +132,7 @@ def test_the_matrix_has_every_route_there_is() -> None:
 @pytest.mark.parametrize("granted", PERMISSIONS)
 def test_every_route_lets_in_whom_it_should(api: Api, hers: UUID, granted: str) -> None:
     for method, rule in ROUTES:
-        answer = ask(api.as_(f"ada-{granted}"), method, rule, hers)
+        answer = ask(api.as_(f"ada-{granted}-key"), method, rule, hers)
         if may(granted, method, rule):
             assert answer.status_code not in (401, 403), (method, rule)
             assert answer.status_code < 500, (method, rule)
@@ -144,7 +144,7 @@ def test_every_route_lets_in_whom_it_should(api: Api, hers: UUID, granted: str) 
 
 @pytest.mark.parametrize("granted", PERMISSIONS)
 def test_another_owners_session_is_answered_like_one_that_never_was(api: Api, hers: UUID, granted: str) -> None:
-    bob = api.as_(f"bob-{granted}")
+    bob = api.as_(f"bob-{granted}-key")
     for method, rule in OF_SESSIONS:
         answer, unknown = ask(bob, method, rule, hers), ask(bob, method, rule, NOBODYS)
         if granted == "admin":
@@ -158,7 +158,7 @@ def test_another_owners_session_is_answered_like_one_that_never_was(api: Api, he
 @pytest.mark.parametrize("scope", ["read", "write"])
 def test_a_ticket_has_no_more_scopes_than_its_key_permissions(api: Api, hers: UUID, granted: str, scope: str) -> None:
     rule = "/sessions/<session_id:session_id>/tickets"
-    answer = ask(api.as_(f"ada-{granted}"), "POST", rule, hers, [scope])
+    answer = ask(api.as_(f"ada-{granted}-key"), "POST", rule, hers, [scope])
 
     assert answer.status_code == (201 if granted == "admin" or scope in granted.split("+") else 403)
 
@@ -175,16 +175,16 @@ def test_without_a_good_key_every_session_is_answered_alike(api: Api, hers: UUID
 
 def test_what_is_anothers_stands_in_no_list(api: Api, hers: UUID) -> None:
     for granted in ("read", "read+write"):
-        assert str(hers) in api.as_(f"ada-{granted}").get("/sessions?limit=1000").text
-        assert str(hers) not in api.as_(f"bob-{granted}").get("/sessions?limit=1000").text
-    assert str(hers) in api.as_("bob-admin").get("/sessions?limit=1000").text
+        assert str(hers) in api.as_(f"ada-{granted}-key").get("/sessions?limit=1000").text
+        assert str(hers) not in api.as_(f"bob-{granted}-key").get("/sessions?limit=1000").text
+    assert str(hers) in api.as_("bob-admin-key").get("/sessions?limit=1000").text
 
 
 @pytest.mark.case(50)
 def test_every_try_at_anothers_session_is_in_the_audit(api: Api, hers: UUID, web: Web) -> None:
     for method, rule in OF_SESSIONS:
-        ask(api.as_("bob-read+write"), method, rule, hers)
-        ask(api.as_("bob-read"), method, rule, NOBODYS)
+        ask(api.as_("bob-read+write-key"), method, rule, hers)
+        ask(api.as_("bob-read-key"), method, rule, NOBODYS)
 
     def noted() -> bool:
         of_it = (AuditRow.actor == "matrix-bob-read+write", AuditRow.target == str(hers))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 KEYS = {
     "root-key": {"permissions": ["admin"], "name": "root"},
     "ada-key": {"permissions": ["read", "write"], "name": "ada"},
-    "ada-reads": {"permissions": ["read"], "name": "ada-reads", "owner": "ada"},
-    "ada-writes": {"permissions": ["write"], "name": "ada-writes", "owner": "ada"},
+    "ada-reads-key": {"permissions": ["read"], "name": "ada-reads", "owner": "ada"},
+    "ada-writes-key": {"permissions": ["write"], "name": "ada-writes", "owner": "ada"},
     "bob-key": {"permissions": ["read", "write"], "name": "bob"},
 }
 
@@ -312,7 +312,7 @@ def test_an_error_names_the_message_it_answers(talk: Talk) -> None:
 
 def test_who_may_only_read_is_shown_everything_and_changes_nothing(gevent: Api, run: Run, web: Web) -> None:
     run.write(b"hello")
-    with talking(gevent.as_("ada-reads"), run.session_id) as talk:
+    with talking(gevent.as_("ada-reads-key"), run.session_id) as talk:
         assert talk.hear()["event"] == "session_info"
         assert talk.until("output")[-1]["content"] == "hello"
         assert talk.ask(type="get_status")["event"] == "status_response"
@@ -340,7 +340,7 @@ def test_who_may_only_read_is_shown_everything_and_changes_nothing(gevent: Api, 
 
 def test_who_may_only_write_is_sent_answers_and_nothing_else(gevent: Api, run: Run, web: Web) -> None:
     run.write(b"secret")
-    with talking(gevent.as_("ada-writes"), run.session_id) as talk:
+    with talking(gevent.as_("ada-writes-key"), run.session_id) as talk:
         assert talk.ask(type="input", content="x")["event"] == "input_received"
         assert talk.ask(type="get_status")["error_code"] == "INSUFFICIENT_PERMISSIONS"
         assert talk.ask(type="subscribe")["error_code"] == "INSUFFICIENT_PERMISSIONS"

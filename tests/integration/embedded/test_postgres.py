@@ -101,3 +101,18 @@ def test_data_of_another_version_is_a_sentence(tmp_path: Path) -> None:
         server.start()
     server.stop()
     shutil.rmtree(server.data)
+
+
+def test_its_log_has_errors_without_what_statements_were_given(tmp_path: Path) -> None:
+    server = Postgres(tmp_path, fast=True)
+    try:
+        server.start()
+        ask(server, "CREATE TABLE t (a text CHECK (a = 'x'))")
+        for statement in ("INSERT INTO t VALUES ('hush')", "SELECT 'hush' || nothing"):
+            with pytest.raises(psycopg2.Error):
+                ask(server, statement)
+    finally:
+        server.stop()
+
+    assert "violates check constraint" in server.log.read_text()
+    assert "hush" not in server.log.read_text()

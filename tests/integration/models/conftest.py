@@ -9,9 +9,9 @@ import pytest
 
 from core.ids import uuid7
 from core.settings import load_settings
-from models import sessions, workers
+from models import openings, workers
 from models.database import Database
-from models.sessions import Caps, NewSession
+from models.openings import Caps, NewSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def at() -> datetime:
 def new_session(database: Database, at: datetime) -> Callable[..., Session]:
     def make(owner: str = "ada", query: str = "true") -> Session:
         with database.transaction() as tx:
-            return sessions.open_session(tx, NewSession(owner, "key", "shell", query, 60), NO_CAPS, at=at)
+            return openings.open_session(tx, NewSession(owner, "key", "shell", query, 60), NO_CAPS, at=at)
 
     return make
 

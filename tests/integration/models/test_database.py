@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,8 @@ from models.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+HUSH = "hush"
 
 
 @pytest.fixture
@@ -61,6 +64,29 @@ def test_one_that_broke_in_use_costs_one_error(single: Database, other: Database
         assert time.monotonic() - started >= module.REST_SECONDS, "it was not asked, and not used either"
 
     assert after != before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_sleep(5), CAST(:value AS text)",
+        "SELECT 1 / 0, CAST(:value AS text)",
+        "INSERT INTO nothing VALUES (:value)",
+        "INSERT INTO housekeeping VALUES (:value, NULL)",
+        "INSERT INTO tickets (session_id, key_name) VALUES (:value, :value || nothing)",
+    ],
+)
+def test_no_error_shows_what_a_statement_was_given(database_url: str, statement: str) -> None:
+    """Errors are logged, and values are what clients type and the variables of their sessions."""
+    settings = load_settings({"DATABASE_URL": database_url})
+    database = Database.open(settings, pool_size=1, statement_timeout_seconds=0.2)
+    try:
+        with pytest.raises(Exception, match=r".") as refused, database.transaction() as tx:
+            tx.execute(text(statement), {"value": HUSH})
+    finally:
+        database.close()
+
+    assert HUSH not in "".join(traceback.format_exception(refused.value))
 
 
 def test_one_that_broke_while_it_rested_takes_all_older_ones_with_it(

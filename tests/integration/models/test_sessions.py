@@ -11,9 +11,9 @@ import pytest
 from core.errors import SessionNotFound, TooManySessions
 from core.ids import uuid7
 from core.settings import load_settings
-from models import backlog, sessions
+from models import backlog, openings, sessions
 from models.database import Database
-from models.sessions import Caps, NewSession
+from models.openings import Caps, NewSession
 from models.tables import Event
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def test_a_cap_is_exact_under_concurrency(database: Database, at: datetime) -> N
     def create(_: int) -> bool:
         try:
             with database.transaction() as tx:
-                sessions.open_session(tx, NewSession(owner, "key", "shell", "x", 60), Caps(None, per_owner=5), at=at)
+                openings.open_session(tx, NewSession(owner, "key", "shell", "x", 60), Caps(None, per_owner=5), at=at)
         except TooManySessions:
             return False
         return True
@@ -73,7 +73,7 @@ def test_places_are_those_of_unclaimed_sessions_by_priority_and_creation(
     database = Database.open(load_settings({"DATABASE_URL": new_database()}))
     with database.transaction() as tx:
         made = [
-            sessions.open_session(
+            openings.open_session(
                 tx,
                 NewSession("ada", "key", "shell", "x", 60, priority=priority),
                 Caps(None),

@@ -15,9 +15,9 @@ from sqlalchemy import update
 from core.errors import SpawnFailed
 from core.ids import uuid7
 from core.settings import Settings, load_settings
-from models import sessions
+from models import openings
 from models.database import Database
-from models.sessions import Caps, NewSession
+from models.openings import Caps, NewSession
 from models.tables import Session
 from runner import workspaces
 from runner.programs.commands import Command
@@ -251,7 +251,7 @@ def written(database: Database, **columns: Any) -> UUID:
     """A session of the database, with these columns."""
     with database.transaction() as tx:
         new = NewSession("ada", "key", "shell", "true", 60)
-        made = sessions.open_session(tx, new, Caps(None), at=before_now())
+        made = openings.open_session(tx, new, Caps(None), at=before_now())
         if columns:
             tx.execute(update(Session).where(Session.id == made.id).values(**columns))
         return made.id

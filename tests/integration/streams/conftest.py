@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.settings import load_settings
-from models import sessions
+from models import openings
 from models.database import Database
-from models.sessions import Caps, NewSession
+from models.openings import Caps, NewSession
 from streams.appender import Appender
 from streams.log import Log
 from streams.redis import connect
@@ -58,4 +58,4 @@ def log(client: redis.Redis, database: Database) -> Log:
 def session_id(database: Database) -> UUID:
     with database.transaction() as tx:
         new = NewSession("ada", "key", "shell", "true", 60)
-        return sessions.open_session(tx, new, Caps(None), at=datetime.now(UTC)).id
+        return openings.open_session(tx, new, Caps(None), at=datetime.now(UTC)).id

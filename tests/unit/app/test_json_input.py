@@ -47,6 +47,8 @@ def test_no_bytes_end_in_anything_but_our_errors(body: bytes) -> None:
         b"[" * 200_000,
         b"[" * (DEEPEST + 2) + b"]" * (DEEPEST + 2),
         b'{"a":' * 200_000,
+        b'{"a": 1, "a": 1}',
+        b'[{"b": {"a": 1, "\\u0061": 2}}]',
         b"\xef\xbb\xbf{}",
         b'"\xff"',
         '"utf-16"'.encode("utf-16"),

@@ -164,3 +164,14 @@ def test_a_log_file_that_cannot_be_opened_is_a_fault_of_the_configuration(tmp_pa
         said("", LOG_FILE=str(tmp_path / "nowhere" / "web.log"))
 
     assert "LOG_FILE cannot be opened: No such file or directory." in ended.value.stderr
+
+
+def test_on_a_terminal_nobody_else_writes_lines_or_commands() -> None:
+    path = "/a\n[info] all is well \x1b[2J\x9b2J\r"
+    printed = said(
+        f"log.info('request', path={path!r}); logging.getLogger('x').info({path!r})", LOG_FORMAT="pretty"
+    ).stdout
+
+    assert len(printed.splitlines()) == 2
+    assert "\x1b[2J" not in printed
+    assert "\x9b" not in printed

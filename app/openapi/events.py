@@ -1,0 +1,160 @@
+"""What a stream sends: the data of its events, and the messages of a WebSocket."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
+
+from pydantic import BaseModel, Field
+
+from app.times import Instant  # noqa: TC001  (as above)
+from models.lifecycle import Reason, Status  # noqa: TC001  (as above)
+
+
+class Told(BaseModel):
+    """What every event has."""
+
+    timestamp: Instant
+
+
+class Connected(Told):
+    """The first event of every stream, without an id."""
+
+    session_id: UUID
+
+
+class Output(Told):
+    """Something was printed. With `encoding=base64` it has `content_base64`, the exact bytes, in the place of `content`."""
+
+    content: str | None = Field(None, description="Text; bytes that are no UTF-8 are shown as U+FFFD.")
+    content_base64: str | None = None
+    offset: int = Field(description="The place of its first byte in the output.")
+    bytes: int = Field(description="How many bytes it is.")
+    stream: Literal["stdout", "stderr"] | None = Field(None, description="Not at a terminal, which has one.")
+
+
+class StatusChanged(Told):
+    """The status is another."""
+
+    status: Status
+    reason: str | None = None
+
+
+class InputWritten(Told):
+    """Input has reached the program."""
+
+    input_id: UUID
+    input_seq: int
+
+
+class Restarted(Told):
+    """The program began again, on another worker."""
+
+    attempt: int
+    reason: str
+
+
+class Gap(Told):
+    """Entries `from` to `to` are gone: after their retention, or lost with Redis and a worker at once."""
+
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    reason: str
+
+
+class Terminated(Told):
+    """The session has ended. Always the last event, after the last byte."""
+
+    status: Status
+    exit_code: int | None
+    exit_signal: str | None
+    reason: Reason
+    output_bytes: int
+    output_sha256: str | None
+
+
+class StreamError(Told):
+    """The stream cannot go on; come again behind the last id."""
+
+    error_code: str
+    detail: str
+
+
+EVENTS: dict[str, type[BaseModel]] = {
+    "connected": Connected,
+    "output": Output,
+    "status": StatusChanged,
+    "input": InputWritten,
+    "restarted": Restarted,
+    "gap": Gap,
+    "terminated": Terminated,
+    "stream_error": StreamError,
+}
+
+
+class SessionInfo(Told):
+    """The first message of a socket that may read."""
+
+    session_id: UUID
+    status: Status
+    program: str
+    terminal: dict[str, int] | None
+    output_size: int
+    last_seq: int
+
+
+class Pong(Told):
+    """The answer to `ping`."""
+
+    id: str | None = None
+
+
+class StatusResponse(Told):
+    """The answer to `get_status`."""
+
+    status: Status
+    output_size: int
+    id: str | None = None
+
+
+class Subscribed(Told):
+    """The answer to `subscribe`: what comes from here on."""
+
+    events: list[str]
+    id: str | None = None
+
+
+class InputReceived(Told):
+    """The answer to `input`: it is stored, and has its number."""
+
+    input_id: UUID
+    input_seq: int
+    id: str | None = None
+
+
+class CommandResult(Told):
+    """The answer to `resize`, `signal`, `eof`, `interrupt` and `terminate`: the members of the POST's answer besides."""
+
+    command: str
+    message: str
+    session_id: UUID
+    id: str | None = None
+
+
+class Refused(Told):
+    """A message that was not understood, or refused; the socket stays."""
+
+    error_code: str
+    detail: str
+    id: str | None = None
+
+
+ANSWERS: dict[str, type[BaseModel]] = {
+    "session_info": SessionInfo,
+    "pong": Pong,
+    "status_response": StatusResponse,
+    "subscribed": Subscribed,
+    "input_received": InputReceived,
+    "command_result": CommandResult,
+    "error": Refused,
+}

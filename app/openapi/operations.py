@@ -1,0 +1,187 @@
+"""Which models a route takes and answers with: one row a route. What all routes have in common is the document's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from app.api import audit, inputs, keys, listing, output, sessions, streams, tickets, waits
+from app.api.audit import AuditView
+from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
+from app.api.schemas import (
+    ExtendRequest,
+    InputRequest,
+    InputView,
+    NoMembers,
+    SessionRequest,
+    SessionView,
+    SignalRequest,
+    TerminalSize,
+)
+from app.api.stats import StatsView
+from app.openapi import answers
+from core import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from core.errors import JelmoreError
+
+READ: Final = "read"
+WRITE: Final = "write"
+ADMIN: Final = "admin"
+ANY: Final = "any"
+"""Keys of every kind: what they are good for is looked at by the route itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route. `answers`: the model of each status, a list of it, or None where there is no JSON."""
+
+    tag: str
+    answers: Mapping[int, Any]
+    permission: str | None = None
+    body: type[BaseModel] | None = None
+    body_required: bool = True
+    query: type[BaseModel] | None = None
+    errors: tuple[type[JelmoreError], ...] = ()
+    media: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Media types of a 200 besides JSON."""
+    request_headers: tuple[str, ...] = ()
+    headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    parameters: tuple[dict[str, Any], ...] = ()
+    ticket: bool = False
+
+
+LIVE: Final = (errors.SessionEnded, errors.SessionEnding)
+ONCE: Final = (errors.IdempotencyInProgress, errors.IdempotencyKeyReused)
+PAGED: Final = MappingProxyType({200: ("Link",)})
+POSITIONS: Final = (
+    {
+        "name": "after",
+        "in": "query",
+        "description": "Behind this entry.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    },
+    {
+        "name": "tail",
+        "in": "query",
+        "description": "From so many lines before the end.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    },
+)
+OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
+
+
+def _asking(
+    body: type[BaseModel], answer: type[BaseModel] = answers.Asked, *more: type[JelmoreError], **options: Any
+) -> Operation:
+    return Operation("Input", {200: answer, 202: answer}, WRITE, body=body, errors=(*LIVE, *more), **options)
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {
+        "api.create_session": Operation(
+            "Sessions",
+            {201: SessionView},
+            WRITE,
+            body=SessionRequest,
+            errors=(errors.UnknownProgram, errors.DirectoryNotAllowed, errors.TooManySessions, *ONCE),
+            request_headers=("Idempotency-Key",),
+            headers={201: ("Location", "Idempotency-Replayed")},
+        ),
+        "api.list_sessions": Operation(
+            "Sessions",
+            {200: list[SessionView]},
+            READ,
+            query=listing.Listing,
+            headers={200: ("Link", "X-Total-Count")},
+        ),
+        "api.show_session": Operation("Sessions", {200: SessionView}, READ),
+        "api.terminate_session": Operation(
+            "Sessions", {200: answers.EndAsked, 202: answers.EndAsked}, WRITE, query=sessions.Termination
+        ),
+        "api.show_output": Operation(
+            "Output",
+            {200: answers.OutputPage, 206: None},
+            READ,
+            query=output.Page,
+            errors=(errors.InvalidPosition, errors.RangeNotSatisfiable, errors.OutputExpired),
+            media={"text/plain": OCTETS},
+            request_headers=("Range",),
+            headers={200: ("Accept-Ranges",), 206: ("Accept-Ranges", "Content-Range")},
+        ),
+        "api.stream_session": Operation(
+            "Output",
+            {200: None, 204: None},
+            READ,
+            query=streams.Filter,
+            errors=(errors.InvalidPosition, errors.OutputExpired, errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            request_headers=("Last-Event-ID",),
+            parameters=POSITIONS,
+            ticket=True,
+        ),
+        "api.open_websocket": Operation(
+            "Output",
+            {101: None},
+            ANY,
+            query=streams.Filter,
+            errors=(errors.HandshakeFaulty, errors.InvalidPosition, errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            request_headers=("Last-Event-ID",),
+            parameters=POSITIONS,
+            ticket=True,
+        ),
+        "api.wait": Operation(
+            "Output",
+            {200: answers.Waited},
+            READ,
+            body=waits.WaitRequest,
+            errors=(errors.InvalidPosition, errors.OutputExpired, errors.TooManyStreams),
+        ),
+        "api.send_input": Operation(
+            "Input",
+            {200: answers.InputAccepted},
+            WRITE,
+            body=InputRequest,
+            errors=(*LIVE, errors.LineTooLong, *ONCE),
+            request_headers=("Idempotency-Key",),
+            headers={200: ("Idempotency-Replayed",)},
+        ),
+        "api.list_inputs": Operation("Input", {200: list[InputView]}, READ, query=inputs.Page),
+        "api.send_signal": _asking(SignalRequest, answers.Asked, errors.NotStarted),
+        "api.interrupt": _asking(NoMembers, answers.Asked, errors.NotStarted, body_required=False),
+        "api.end_input": _asking(NoMembers, answers.Asked, errors.NoTerminal, body_required=False),
+        "api.resize": _asking(TerminalSize, answers.Asked, errors.NoTerminal),
+        "api.extend": _asking(ExtendRequest, answers.Extended),
+        "api.issue_ticket": Operation("Keys", {201: answers.TicketIssued}, ANY, body=tickets.TicketRequest),
+        "api.create_key": Operation(
+            "Keys", {201: answers.KeyWithSecret}, ADMIN, body=KeyRequest, headers={201: ("Location",)}
+        ),
+        "api.list_keys": Operation("Keys", {200: list[KeyView]}, ADMIN, query=keys.Listing, headers=PAGED),
+        "api.show_key": Operation("Keys", {200: KeyView}, ADMIN, errors=(errors.NotFound,)),
+        "api.revoke_key": Operation("Keys", {200: KeyView}, ADMIN, errors=(errors.NotFound,)),
+        "api.rotate_key": Operation(
+            "Keys",
+            {200: answers.KeyWithSecret},
+            ADMIN,
+            body=RotationRequest,
+            body_required=False,
+            errors=(errors.NotFound,),
+        ),
+        "api.list_audit": Operation("Audit", {200: list[AuditView]}, ADMIN, query=audit.Listing, headers=PAGED),
+        "api.show_stats": Operation("Service", {200: StatsView}, READ),
+        "health.health": Operation("Service", {200: answers.Health, 503: answers.Health}),
+        "health.live": Operation("Service", {200: answers.Alive}),
+        "health.ready": Operation("Service", {200: answers.Ready}, errors=(errors.DatabaseUnavailable,)),
+        "health.show_metrics": Operation(
+            "Service",
+            {200: None},
+            errors=(errors.MetricsUnavailable,),
+            media={"text/plain": {"type": "string", "description": "Prometheus's text format."}},
+        ),
+    }
+)
+"""By the endpoint's name. Files and the document itself are not in it."""
