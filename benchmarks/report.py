@@ -38,7 +38,8 @@ class Ratio:
     def shown(self, by_arm: dict[str, list[float]]) -> str:
         """Return the line that says whether it is so."""
         sign = "≤" if self.at_most else "≥"
-        said = f"goal: {f"{self.goal} {self.row}".strip()} {sign} {self.times:g} × {self.arm}: "
+        what = " ".join(filter(None, (self.goal, self.row)))
+        said = f"goal: {what} {sign} {self.times:g} × {self.arm}: "
         ours, theirs = by_arm.get(OURS), by_arm.get(self.arm)
         if not ours or not theirs or not median(theirs):
             return said + "not measured"
