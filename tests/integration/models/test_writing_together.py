@@ -45,7 +45,7 @@ def together(database: Database, database_url: str) -> Iterator[Together]:
 
 
 def opening(at: datetime, owner: str = "ada", caps: Caps | None = None, **more: Any) -> Opening:
-    made = Opening(NewSession(owner, f"{owner}-key", "shell", "true", 60, **more), caps or Caps(None), at)
+    made = Opening(NewSession(owner, f"{owner}'s", "shell", "true", 60, **more), caps or Caps(None), at)
     return replace(made, deed=Deed("key", "session.create", "ok", at, target=str(made.id)))
 
 
