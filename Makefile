@@ -58,6 +58,7 @@ bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 
 openapi: .venv/.installed ## write the API's description to docs/openapi.json: changes of the API show in review
 	@$(VENV)/flask openapi > docs/openapi.json
+	@$(VENV)/python -m app.openapi.event_page
 
 system-packages: ## print what to run, as root, for all that tests and features can use of Debian or Ubuntu
 	@echo apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES)

@@ -12,10 +12,13 @@ from tempfile import TemporaryDirectory
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from core.errors import ConfigurationError
 from core.settings import environment, load_settings
+from models import feed
+from models.database import Transaction
 
 
 def configuration(database_url: str) -> Config:
@@ -27,8 +30,13 @@ def configuration(database_url: str) -> Config:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring a database to a revision."""
+    """Bring a database to a revision. At the newest, the order of its events is mended, if it was restored."""
     command.upgrade(configuration(database_url), revision)
+    if revision == "head":
+        engine = create_engine(database_url)
+        with Transaction(engine) as tx, tx.begin():
+            feed.mend(tx)
+        engine.dispose()
 
 
 def downgrade(database_url: str, revision: str) -> None:

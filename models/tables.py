@@ -224,8 +224,8 @@ class Event(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
-    transaction: Mapped[int] = mapped_column(BigInteger, server_default=text("(pg_current_xact_id()::text::bigint)"))
-    """Readers go by (transaction, position) below `pg_snapshot_xmin`: a late commit is never skipped."""
+    transaction: Mapped[int] = mapped_column(BigInteger, server_default=text("event_order()"))
+    """Readers go by (transaction, position) below every transaction that runs: `models.feed` says why."""
     event_type: Mapped[str]
     owner: Mapped[str]
     session_id: Mapped[UUID | None]
@@ -235,11 +235,50 @@ class Event(Base):
     request_id: Mapped[str | None]
     at: Mapped[datetime]
     published_at: Mapped[datetime | None]
+    dead: Mapped[str | None]
+    """Why it went to the dead letters of NATS instead."""
 
     __table_args__ = (
         Index("ix_events_unpublished", "transaction", "position", postgresql_where=text("published_at IS NULL")),
+        Index("ix_events_order", "transaction", "position"),
+        Index("ix_events_owner_order", "owner", "transaction", "position"),
         Index("ix_events_session_id", "session_id", "transaction", "position"),
     )
+
+
+class EventClock(Base):
+    """One row: what is added to the server's count of transactions, so that events stay in order over a restore."""
+
+    __tablename__ = "event_clock"
+
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    shift: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+    __table_args__ = (CheckConstraint("one", name="one"),)
+
+
+class MirrorState(Base):
+    """One row: how the mirror is, as it said itself."""
+
+    __tablename__ = "mirror_state"
+
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    at: Mapped[datetime]
+    trouble: Mapped[str | None]
+    """What is wrong, in words; None: nothing."""
+    notes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """What an operator should know though it works: streams that are configured otherwise."""
+
+    __table_args__ = (CheckConstraint("one", name="one"),)
+
+
+class MirroredOutput(Base):
+    """How far the output of a session has been mirrored, as long as there may be more."""
+
+    __tablename__ = "mirrored_output"
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True)
+    last_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class ApiKey(Base):
