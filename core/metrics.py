@@ -16,6 +16,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -84,6 +85,21 @@ TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions settled in the place of
 AUDIT_SEALED = Counter("jelmore_audit_sealed_total", "Audit rows sealed into the chain")
 AUDIT_FAULTS = Counter("jelmore_audit_faults_total", "Audit rows that could not be written or sealed", ("part",))
 RESTARTS = Counter("jelmore_session_restarts_total", "Sessions that began again because their worker was lost")
+
+# The mirror.
+EVENTS_PUBLISHED = Counter("jelmore_events_published_total", "Messages NATS has acknowledged", ("kind",))
+EVENTS_DEAD = Counter("jelmore_events_dead_total", "Events NATS refused: they went to the dead letters")
+EVENTS_EXPIRED = Counter("jelmore_events_expired_total", "Events removed after their retention", ("published",))
+MIRROR_TROUBLE = Counter("jelmore_mirror_trouble_total", "Times that NATS could not be used")
+MIRROR_LEADS = Gauge("jelmore_mirror_leads", "Whether this mirror is the one that works")
+MIRROR_LAG_SECONDS = Histogram(
+    "jelmore_mirror_lag_seconds", "From an event to its acknowledgement by NATS", buckets=(*SHORT, 30, 60, 300, 1800)
+)
+
+
+def serve(port: int) -> None:
+    """Show this process's metrics on a port of its own: it serves nothing else. Raises OSError."""
+    start_http_server(port)
 
 
 def render() -> tuple[bytes, str]:

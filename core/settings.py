@@ -106,13 +106,14 @@ class Settings(BaseModel):
     redis_url: RedisUrl = "redis://localhost:6379/0"  # REDIS_TLS_URL beats it; without both: REDISCLOUD_URL
     celery_broker_url: BrokerUrl = ""  # default: REDIS_URL
     nats_url: NatsUrl | None = None  # one server or several, separated by commas; unset: events are not mirrored
-    nats_subject_prefix: str = "jelmore"
+    nats_subject_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")] = "jelmore"
     nats_stream_max_age_seconds: Seconds = 7 * 86400
     nats_stream_max_bytes: Bytes | None = None
     nats_duplicate_window_seconds: Seconds = 120
-    nats_stream_replicas: Count = 1
+    nats_stream_replicas: Annotated[int, Field(ge=1, le=5)] = 1
     nats_creds: Path | None = None
     nats_mirror_output: bool = False
+    nats_publish_tries: Count = 5  # of one event that NATS refuses; then it goes to the dead letters
 
     # Keys and limits.
     api_keys: Annotated[tuple[InstanceOf[ApiKey], ...], BeforeValidator(parse_api_keys)] = ()
