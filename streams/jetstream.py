@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import nats
 import nats.errors
+import orjson
 import structlog
 from nats.js import api
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServerError, ServiceUnavailableError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from core import urls
 from streams.envelopes import DEAD_STREAM, STREAM, dead_subjects, subjects
@@ -33,6 +34,7 @@ CONNECT_SECONDS: Final = 2
 ACK_SECONDS: Final = 5.0
 PING_SECONDS: Final = 5
 """A server that vanished without a word is noticed in about three times this, when there is nothing to send."""
+BAD_REQUEST: Final = 400
 OF_THE_STREAM: Final = frozenset({10060, 10109, 10047, 10076, 10077})
 """Refusals that are no message's fault: another stream has the subjects, it is sealed, it is full, the server is."""
 ANOTHER_CAME_BETWEEN: Final = frozenset({10070, 10071})
@@ -54,10 +56,13 @@ class Outcome:
 class JetStream:
     """An open connection."""
 
-    def __init__(self, connection: Any, notes: Sequence[str]) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._context = connection.jetstream()
-        self.notes = notes
+        self._inbox = connection.new_inbox()
+        self._acks: dict[str, asyncio.Future[None]] = {}
+        self._sent = 0
+        self.notes: Sequence[str] = ()
         """What an operator should know though it works."""
 
     @classmethod
@@ -83,8 +88,9 @@ class JetStream:
             )
         except Exception as fault:  # whatever is wrong with the address, the credentials, the certificate
             raise NatsAway(f"NATS does not let us in: {words(fault)}") from fault
-        link = cls(connection, ())
+        link = cls(connection)
         try:
+            await connection.subscribe(f"{link._inbox}.*", cb=link._answered)
             link.notes = [*await link._see_to(_of_events(settings)), *await link._see_to(_of_the_dead(settings))]
         except BaseException as fault:
             await link.close()
@@ -128,38 +134,55 @@ class JetStream:
 
     async def publish(self, messages: Sequence[Message], stream: str = STREAM) -> Outcome:
         """Send messages in order, each behind the one before it or not at all. Raises NatsAway."""
-        acks: list[asyncio.Future[Any]] = []
+        acks: list[asyncio.Future[None]] = []
         before = None
         for message in messages:
             if message.size > self.max_bytes:
                 break
-            behind: dict[str, str] = {"Nats-Expected-Last-Msg-Id": before} if before is not None else {}
-            try:
-                acks.append(
-                    await self._context.publish_async(
-                        message.subject, message.data, stream=stream, headers={**message.headers, **behind}
-                    )
-                )
-            except (nats.errors.Error, OSError) as fault:
-                await _settled(acks)
-                raise NatsAway(f"NATS went away: {words(fault)}") from fault
+            headers = {**message.headers, "Nats-Expected-Stream": stream}
+            if before is not None:
+                headers["Nats-Expected-Last-Msg-Id"] = before
             before = message.id
+            try:
+                acks.append(await self._send(message, headers))
+            except (nats.errors.Error, OSError) as fault:
+                await self._settled(acks)
+                raise NatsAway(f"NATS went away: {words(fault)}") from fault
         if not acks:
             return Outcome(0, f"it has more than the {self.max_bytes} bytes that the server takes")
-        await _settled(acks)
+        await self._settled(acks)
         return _outcome(acks)
 
+    # nats-py has this as `publish_async`, but (2.16) never says so when the server refuses.
 
-async def _settled(acks: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait for acknowledgements; those that do not come are given up."""
-    if not acks:
-        return
-    _, silent = await asyncio.wait(acks, timeout=ACK_SECONDS)
-    for ack in silent:
-        ack.cancel()
+    async def _send(self, message: Message, headers: dict[str, str]) -> asyncio.Future[None]:
+        self._sent += 1
+        reply = f"{self._inbox}.{self._sent}"
+        ack = self._acks[reply] = asyncio.get_running_loop().create_future()
+        await self._connection.publish(message.subject, message.data, reply=reply, headers=headers)
+        return ack
+
+    async def _answered(self, answer: Any) -> None:
+        ack = self._acks.pop(answer.subject, None)
+        if ack is None or ack.done():
+            return
+        if not answer.data:  # nobody is there to answer
+            ack.set_exception(NoStreamResponseError())
+        elif error := orjson.loads(answer.data).get("error"):
+            ack.set_exception(APIError(**error))
+        else:
+            ack.set_result(None)
+
+    async def _settled(self, acks: Sequence[asyncio.Future[None]]) -> None:
+        """Wait for acknowledgements; those that do not come are given up."""
+        if acks:
+            await asyncio.wait(acks, timeout=ACK_SECONDS)
+        for ack in acks:
+            ack.cancel()
+        self._acks.clear()
 
 
-def _outcome(acks: Sequence[asyncio.Future[Any]]) -> Outcome:
+def _outcome(acks: Sequence[asyncio.Future[None]]) -> Outcome:
     faults = [(None if ack.cancelled() else ack.exception()) for ack in acks]  # each looked at, or asyncio complains
     for number, (ack, fault) in enumerate(zip(acks, faults, strict=True)):
         if fault is None and not ack.cancelled():
@@ -176,9 +199,7 @@ def _outcome(acks: Sequence[asyncio.Future[Any]]) -> Outcome:
 
 def _is_its_own(fault: BaseException | None) -> bool:
     """Whether a refusal is about the message, not about the stream or the server."""
-    if isinstance(fault, ServiceUnavailableError | ServerError | NoStreamResponseError):
-        return False
-    return isinstance(fault, APIError) and fault.err_code not in OF_THE_STREAM
+    return isinstance(fault, APIError) and fault.code == BAD_REQUEST and fault.err_code not in OF_THE_STREAM
 
 
 def words(fault: BaseException | None) -> str:

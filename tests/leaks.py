@@ -39,7 +39,7 @@ EXCERPT_BYTES: Final = 80
 MOST_FINDS: Final = 20
 GREP_SECONDS: Final = 120
 
-CREDENTIALS: Final = ("valkey.conf", "api_key")
+CREDENTIALS: Final = ("valkey.conf", "nats.conf", "api_key")
 """Files that are there to hold one, readable by their owner alone."""
 PRINTED: Final = ("segments", "inputs")
 """Tables with what sessions print and are told."""
