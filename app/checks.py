@@ -12,7 +12,7 @@ import gevent
 import structlog
 
 from app.process import is_patched
-from models import sessions, workers
+from models import mirroring, sessions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 2.0
-NATS_PORT: Final = 4222
+MIRROR_SILENT_SECONDS: Final = 20.0
+"""A mirror says every five seconds how it is; another one needs up to ten to take over."""
+BEHIND_SECONDS: Final = 60.0
+MOST_COUNTED: Final = 10_000
+"""More events that wait are as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,23 @@ class Checks:
         return HEALTHY
 
     def _nats(self) -> Finding:
-        url = self._parts.settings.nats_url
-        return _reachable(url.split(",")[0], NATS_PORT) if url else Finding("not_configured")
+        """Look at what the mirror says, and at what waits: this process has nothing to do with NATS itself."""
+        if self._parts.settings.nats_url is None:
+            return Finding("not_configured")
+        with self._parts.database.transaction() as tx:
+            said, lag = mirroring.said(tx), mirroring.lag(tx, most=MOST_COUNTED)
+        stats: dict[str, Any] = {"events_waiting": lag.rows, "seconds_behind": round(lag.seconds, 3)}
+        if said is not None and said.notes:
+            stats["notes"] = [*said.notes]
+        if said is None or said.seconds > MIRROR_SILENT_SECONDS:
+            trouble: str | None = "no mirror is running (python -m streams.mirror): events wait in PostgreSQL"
+        else:
+            trouble = said.trouble
+        if trouble is None and lag.seconds > BEHIND_SECONDS:
+            trouble = "the mirror is behind"
+        if trouble is None:
+            return Finding("healthy", stats)
+        return Finding("unhealthy", {"trouble": trouble, **stats})
 
     def _workers(self) -> Finding:
         settings = self._parts.settings

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from app.process import is_patched
 from core.errors import DatabaseUnavailable
-from models import backlog, sessions, workers
+from models import backlog, mirroring, sessions, workers
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -20,19 +20,20 @@ log = structlog.get_logger(__name__)
 SCRAPE_SECONDS: Final = 2.0
 
 
-def scrape(database: Database) -> bytes:
-    """Return the gauges as exposition text; nothing if PostgreSQL does not answer in time."""
+def scrape(database: Database, *, mirrored: bool) -> bytes:
+    """Return the gauges as exposition text; nothing if PostgreSQL does not answer in time. `mirrored`: events should be."""
     if not is_patched():
-        return _scraped(database)
-    reading = gevent.spawn(_scraped, database)
+        return _scraped(database, mirrored)
+    reading = gevent.spawn(_scraped, database, mirrored)
     reading.join(timeout=SCRAPE_SECONDS)
     return reading.value or b""
 
 
-def _scraped(database: Database) -> bytes:
+def _scraped(database: Database, mirrored: bool) -> bytes:
     try:
         with database.transaction() as tx:
             live, waiting, alive = sessions.count_by_status(tx), backlog.look(tx).length, workers.alive(tx)
+            lag = mirroring.lag(tx) if mirrored else None
     except DatabaseUnavailable as fault:
         log.debug("gauges without PostgreSQL", error=str(fault))
         return b""
@@ -42,4 +43,10 @@ def _scraped(database: Database) -> bytes:
         by_status.labels(program, status).set(count)
     Gauge("jelmore_sessions_waiting", "Sessions that wait for a slot", registry=registry).set(waiting)
     Gauge("jelmore_workers_alive", "Workers that are alive", registry=registry).set(len(alive))
+    if lag is not None:
+        rows = Gauge(
+            "jelmore_outbox_events", f"Events not mirrored yet, up to {mirroring.MOST_COUNTED}", registry=registry
+        )
+        rows.set(lag.rows)
+        Gauge("jelmore_outbox_seconds", "Age of the oldest of them", registry=registry).set(lag.seconds)
     return generate_latest(registry)

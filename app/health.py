@@ -59,7 +59,9 @@ def ready() -> ResponseReturnValue:
 def show_metrics() -> ResponseReturnValue:
     """Show every metric of the web processes, and how many sessions are live now, if PostgreSQL says."""
     text, content_type = _rendered()
-    return Response(text + gauges.scrape(current_web().database), content_type=content_type)
+    web = current_web()
+    now = gauges.scrape(web.database, mirrored=web.settings.nats_url is not None)
+    return Response(text + now, content_type=content_type)
 
 
 def _rendered() -> tuple[bytes, str]:
