@@ -20,7 +20,9 @@ class Place:
 
     __slots__ = ("_followed", "_holds", "_key", "_streams")
 
-    def __init__(self, streams: OpenStreams, followed: tuple[str, UUID], key: str | None, *, holds: bool) -> None:
+    def __init__(
+        self, streams: OpenStreams, followed: tuple[str, UUID] | None, key: str | None, *, holds: bool
+    ) -> None:
         self._streams: OpenStreams | None = streams
         self._followed = followed
         self._key = key
@@ -65,28 +67,31 @@ class OpenStreams:
             counts[owner][session_id] = count
         return dict(counts)
 
-    def enter(self, session: Session, key: str | None = None, *, holds: bool = True) -> Place:
+    def enter(self, session: Session | None, key: str | None = None, *, holds: bool = True) -> Place:
         """Take a place, for the key of that identity. Raises TooManyStreamsOfKey or TooManyStreams.
 
+        `session`: None for a stream that is no session's.
         `holds`: whether the stream holds one of the server's connections.
         """
         if key is not None and self._cap_per_key is not None and self._keys[key] >= self._cap_per_key:
             raise TooManyStreamsOfKey
         if self._total >= self._cap or (holds and self._held >= self._cap_held):
             raise TooManyStreams
-        followed = (session.owner, session.id)
-        self._followed[followed] += 1
+        followed = None if session is None else (session.owner, session.id)
+        if followed is not None:
+            self._followed[followed] += 1
         self._total += 1
         self._held += holds
         if key is not None:
             self._keys[key] += 1
         return Place(self, followed, key, holds=holds)
 
-    def left(self, followed: tuple[str, UUID], key: str | None, *, holds: bool) -> None:
+    def left(self, followed: tuple[str, UUID] | None, key: str | None, *, holds: bool) -> None:
         """Take a place back: `Place.leave` says so, once."""
         self._total -= 1
         self._held -= holds
-        _subtract(self._followed, followed)
+        if followed is not None:
+            _subtract(self._followed, followed)
         if key is not None:
             _subtract(self._keys, key)
 

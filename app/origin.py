@@ -48,14 +48,16 @@ def origin() -> Origin:
     return Origin(current_caller().key_name, request_id.current())
 
 
-def note(tx: Transaction, action: str, target: UUID, *, at: datetime, detail: dict[str, Any] | None = None) -> None:
+def note(
+    tx: Transaction, action: str, target: UUID | None, *, at: datetime, detail: dict[str, Any] | None = None
+) -> None:
     """Write the audit row of this request, in the transaction of what it did."""
     audit.record(tx, deed(action, target, at=at, detail=detail))
 
 
-def deed(action: str, target: UUID, *, at: datetime, detail: dict[str, Any] | None = None) -> Deed:
+def deed(action: str, target: UUID | None, *, at: datetime, detail: dict[str, Any] | None = None) -> Deed:
     """Return the audit row of what this request does."""
-    return _deed(action, "ok", str(target), at, detail)
+    return _deed(action, "ok", None if target is None else str(target), at, detail)
 
 
 def note_refused(action: str, target: UUID, code: str) -> None:

@@ -26,6 +26,7 @@ from core.vital import watch_hub
 from models.database import Database
 from streams.appender import Appender
 from streams.doorbells import Doorbells
+from streams.event_feed import Feed
 from streams.log import Log
 from streams.redis import connect
 from streams.relay import Hub
@@ -53,6 +54,7 @@ class Web:
     redis: Redis
     log: Log
     hub: Hub
+    events: Feed
     doorbell: Doorbell
     keyring: Keyring
     key_watch: KeyWatch
@@ -78,6 +80,7 @@ def open_web(settings: Settings) -> Web:
     client = connect(settings)
     log = Log(client, database)
     hub = Hub(log, Doorbells(connect(settings, "pubsub")), settings)
+    events = Feed(database)
     streams = OpenStreams(streams_cap(settings), settings.max_streams_per_key, held=held_cap(settings))
     clock, trail = SystemClock(), AuditTrail(database)
     stored = StoredKeys(database, clock)
@@ -85,6 +88,7 @@ def open_web(settings: Settings) -> Web:
     census = Census(client, streams, clock)
     if is_patched():  # a plain process, a test's, has no loop: it follows nothing that is still live
         hub.open()
+        events.open()
         key_watch.open()
         trail.open()
         census.open()
@@ -99,6 +103,7 @@ def open_web(settings: Settings) -> Web:
         redis=client,
         log=log,
         hub=hub,
+        events=events,
         doorbell=Doorbell(sender(settings), broker, client, Appender(client, settings)),
         keyring=Keyring(settings.api_keys, stored),
         key_watch=key_watch,

@@ -193,6 +193,10 @@ class EventStream(Follower):
             self.write(sse.GOODBYE)
             self.finish("leaving")
 
+    def heartbeat(self) -> bytes:
+        """Return what shows that the stream lives."""
+        return sse.HEARTBEAT
+
     def refuse(self, fault: JelmoreError) -> None:
         """Say why it cannot go on: the status line is long gone."""
         if self.ended_by is None:
@@ -212,6 +216,6 @@ class EventStream(Follower):
             return self.moved_at + LINGER_SECONDS
         silent_since = max(self.wrote_at, self.group.sent_at if self.group is not None else 0.0)
         if now >= silent_since + self.hub.beat:
-            self.write(sse.HEARTBEAT)
+            self.write(self.heartbeat())
             silent_since = now
         return min(silent_since + self.hub.beat, now + self.hub.patience)

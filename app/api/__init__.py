@@ -8,6 +8,7 @@ from app.api.root import blueprint
 from app.api import (  # isort: skip
     audit,
     controls,
+    events,
     inputs,
     keys,
     listing,
@@ -24,6 +25,7 @@ __all__ = [
     "blueprint",
     "audit",
     "controls",
+    "events",
     "inputs",
     "keys",
     "listing",

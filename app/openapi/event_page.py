@@ -31,6 +31,19 @@ class EventView(BaseModel):
     actor: str | None = Field(description="Name of the API key, or of the process of ours, that caused it.")
 
 
+STREAMED: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "The position."},
+        "event": {"enum": ["connected", "checkpoint", "stream_error", *EventKind]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+    "required": ["event", "data"],
+}
+"""One event of the stream: `data` is the envelope; `checkpoint` says how far one is where nothing that is wanted has come."""
+
+
 def made() -> str:
     """Return the part of the page that is made."""
     parts = [_shown("The envelope", EventView)]

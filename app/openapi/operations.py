@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from app.api import audit, inputs, keys, listing, output, sessions, streams, tickets, waits
+from app.api import audit, events, inputs, keys, listing, output, sessions, streams, tickets, waits
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.api.schemas import (
@@ -21,6 +21,7 @@ from app.api.schemas import (
 )
 from app.api.stats import StatsView
 from app.openapi import answers
+from app.openapi.event_page import STREAMED, EventView
 from core import errors
 
 if TYPE_CHECKING:
@@ -73,6 +74,18 @@ POSITIONS: Final = (
         "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     },
 )
+PLACE: Final = {
+    "name": "after",
+    "in": "query",
+    "description": "Behind this `position`.",
+    "schema": {"type": "string", "pattern": "^[0-7][0-9a-f]{11}-[0-7][0-9a-f]{11}$"},
+}
+LAST_PLACE: Final = {
+    **PLACE,
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event one has. Beats `after`; without both, events come from now on.",
+}
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
 
 
@@ -172,6 +185,24 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             errors=(errors.NotFound,),
         ),
         "api.list_audit": Operation("Audit", {200: list[AuditView]}, ADMIN, query=audit.Listing, headers=PAGED),
+        "api.list_events": Operation(
+            "Events",
+            {200: list[EventView]},
+            READ,
+            query=events.Page,
+            errors=(errors.InvalidPosition,),
+            headers=PAGED,
+            parameters=(PLACE,),
+        ),
+        "api.stream_events": Operation(
+            "Events",
+            {200: None},
+            READ,
+            query=events.Filter,
+            errors=(errors.InvalidPosition, errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            media={"text/event-stream": STREAMED},
+            parameters=(PLACE, LAST_PLACE),
+        ),
         "api.show_stats": Operation("Service", {200: StatsView}, READ),
         "health.health": Operation("Service", {200: answers.Health, 503: answers.Health}),
         "health.live": Operation("Service", {200: answers.Alive}),

@@ -20,6 +20,7 @@ TAGS: Final = {
     "Output": "What a session prints: read, awaited, followed.",
     "Input": "What is sent to a live session. Each is numbered, durable, and carried out in order.",
     "Keys": "API keys, and tickets for browsers.",
+    "Events": "What has happened, in order, for who must miss nothing. docs/events.md has every type.",
     "Audit": "Who did what. Rows are sealed into a hash chain.",
     "Service": "How the service is.",
 }

@@ -1,0 +1,167 @@
+"""Events: what has happened, read page by page and followed as it comes. Non-administrators see their owner's."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlencode
+from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
+
+from flask import Response, jsonify, request
+from pydantic import AfterValidator, Field
+
+from app.api.root import blueprint
+from app.api.streams import HEADERS
+from app.auth import current_caller, requires
+from app.detached import Detached, can_detach, visit
+from app.keyring import Permission
+from app.limits import limited
+from app.origin import note
+from app.queries import Query, read_query
+from app.times import Moment  # noqa: TC001  (as above)
+from app.web import current_web
+from core.errors import InvalidApiKey, InvalidPosition, JelmoreError
+from models import feed
+from models.events import BEGINNING, EventKind, Position
+from models.feed import Wanted
+from streams import event_feed, sse
+from streams.event_feed import EventTail, checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask.typing import ResponseReturnValue
+
+    from app.key_watch import Watched
+    from app.open_streams import Place
+    from app.web import Web
+
+POLL_SECONDS: Final = 0.5
+
+
+def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Take names one by one or between commas."""
+    given = tuple(name for text in names for name in text.split(","))
+    if unknown := sorted({*given} - {*EventKind}):
+        raise ValueError(f"there is no such type of event: {', '.join(unknown)[:100]}")
+    return given
+
+
+class Filter(Query):
+    """Which events. `type`: repeatable."""
+
+    type: Annotated[tuple[str, ...], AfterValidator(_kinds)] = ()
+    session_id: UUID | None = None
+
+    def wanted(self) -> Wanted:
+        """Return them, of those that the caller may see."""
+        return Wanted(owner=current_caller().sees, kinds=frozenset(self.type) or None, session_id=self.session_id)
+
+
+class Page(Filter):
+    """GET /events. `since` (included) and `until` (not) are times of events."""
+
+    since: Moment | None = None
+    until: Moment | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+@blueprint.get("/events")
+@requires(Permission.READ)
+def list_events() -> ResponseReturnValue:
+    """List events, oldest first. The last one's `position` is the next page's `after`: also when there is none yet."""
+    page = read_query(Page)
+    after = _after(request.args.get("after")) or BEGINNING
+    plain = page.wanted()
+    wanted = Wanted(plain.owner, plain.kinds, plain.session_id, page.since, page.until)
+    with current_web().database.transaction() as tx:
+        rows = feed.read(tx, after, wanted, limit=page.limit)
+    shown = [feed.envelope(row) for row in rows]
+    more = _next_page(shown[-1]["position"] or "") if len(shown) == page.limit else {}
+    return jsonify(shown), more
+
+
+@blueprint.get("/events/stream")
+@requires(Permission.READ)
+@limited("streaming")
+def stream_events() -> ResponseReturnValue:
+    """Follow events: behind a position, or from now on. It has no end."""
+    web = current_web()
+    wanted = read_query(Filter).wanted()
+    place = _after(request.headers.get("Last-Event-ID") or request.args.get("after"))
+    if request.method == "HEAD":
+        return Response(iter(()), headers=HEADERS)
+    with web.database.transaction() as tx:
+        start = place or feed.end(tx)
+    detached = can_detach()
+    seat = web.streams.enter(None, current_caller().identity, holds=not detached)
+    try:
+        with web.database.transaction() as tx:
+            note(tx, "event.stream", None, at=web.clock.at())
+    except BaseException:
+        seat.leave()
+        raise
+    return _detached(web, start, wanted, seat) if detached else _served(web, start, wanted, seat)
+
+
+def _detached(web: Web, start: Position, wanted: Wanted, seat: Place) -> Response:
+    """Let the hub write the stream."""
+    came, caller = visit(seat), current_caller()
+
+    def adopt(fd: int, head: bytes) -> None:
+        tail = EventTail(web.hub, web.events, start, wanted, fd)
+        tail.left = came.left
+        web.hub.admit(tail, head + checkpoint(start, first=True), follows=False)
+        if tail.is_open:
+            came.watched = web.key_watch.enter(caller, tail.cut, partial(tail.refuse, InvalidApiKey()))
+            web.events.admit(tail)
+
+    return Detached(adopt, came.leave, headers=HEADERS)
+
+
+def _served(web: Web, start: Position, wanted: Wanted, seat: Place) -> Response:
+    """Let the server write the stream, one of its connections long."""
+    watched = web.key_watch.enter(current_caller())
+    response = Response(_events(web, start, wanted, watched), headers=HEADERS)
+
+    def left() -> None:
+        seat.leave()
+        web.key_watch.leave(watched)
+
+    response.call_on_close(left)
+    return response
+
+
+def _events(web: Web, place: Position, wanted: Wanted, watched: Watched) -> Iterator[bytes]:
+    yield checkpoint(place, first=True)
+    said = web.clock.now()
+    try:
+        while not web.hub.leaving:
+            rows, place = event_feed.read(web.database, place, wanted)
+            watched.check()
+            for row in rows:
+                yield event_feed.frame(row)
+            if rows:
+                said = web.clock.now()
+                continue
+            if web.clock.now() - said >= web.settings.heartbeat_seconds:
+                said = web.clock.now()
+                yield checkpoint(place)
+            time.sleep(POLL_SECONDS)
+        yield sse.GOODBYE
+    except JelmoreError as fault:
+        yield sse.stream_error(fault.code, fault.detail, round(web.clock.at().timestamp() * 1000))
+
+
+def _after(text: str | None) -> Position | None:
+    """Return a position. Raises InvalidPosition."""
+    try:
+        return Position.read(text) if text else None
+    except ValueError:
+        raise InvalidPosition from None
+
+
+def _next_page(after: str) -> dict[str, str]:
+    args = [(name, value) for name, value in request.args.items(multi=True) if name != "after"]
+    return {"Link": f'<{request.path}?{urlencode([*args, ("after", after)])}>; rel="next"'}
