@@ -58,7 +58,7 @@ def install(app: Flask) -> None:
     app.cli.add_command(show_openapi)
 
 
-def _told(command: Callable[P, R]) -> Callable[P, R]:
+def told(command: Callable[P, R]) -> Callable[P, R]:
     """Say what went wrong in a sentence, on standard error, with exit code 1 (2: asked for what cannot be)."""
 
     @wraps(command)
@@ -108,7 +108,7 @@ def show_openapi() -> None:
 @click.option("--max-sessions", type=int, help="How many sessions of it may be live at once.")
 @click.option("--rate-limit", "rates", multiple=True, help="Instead of the general one: session_creation=20/minute.")
 @as_json
-@_told
+@told
 def create_key(name: str, permissions: Sequence[str], rates: Sequence[str], as_json: bool, **more: Any) -> None:
     """Make a key and print it: the only time it is seen."""
     limits = dict(rate.partition("=")[::2] for rate in rates)
@@ -125,7 +125,7 @@ def create_key(name: str, permissions: Sequence[str], rates: Sequence[str], as_j
 @keys.command("list")
 @click.option("--revoked", is_flag=True, help="Revoked ones, too.")
 @as_json
-@_told
+@told
 def list_keys(revoked: bool, as_json: bool) -> None:
     """List keys, newest first."""
     with current_web().database.transaction() as tx:
@@ -137,7 +137,7 @@ def list_keys(revoked: bool, as_json: bool) -> None:
 @keys.command("revoke")
 @click.argument("key", metavar="ID_OR_NAME")
 @as_json
-@_told
+@told
 def revoke_key(key: str, as_json: bool) -> None:
     """Revoke a key: within 5 s nothing gets in with it, within 30 s its streams are closed."""
     web = current_web()
@@ -154,7 +154,7 @@ def revoke_key(key: str, as_json: bool) -> None:
     "--overlap-seconds", type=int, default=0, help="How long the old one is still taken; default: not at all."
 )
 @as_json
-@_told
+@told
 def rotate_key(key: str, overlap_seconds: int, as_json: bool) -> None:
     """Give a key a new secret and print it: the only time it is seen."""
     wanted = validated(RotationRequest, {"overlap_seconds": overlap_seconds})
@@ -203,7 +203,7 @@ def _cell(value: Any) -> str:
 @chain.command("verify")
 @click.option("--anchor", "anchors", multiple=True, metavar="POSITION:SEAL", help="As it was logged; repeatable.")
 @as_json
-@_told
+@told
 def verify_audit(anchors: Sequence[str], as_json: bool) -> None:
     """Go over the chain; exit code 1 and the first bad row, if one was changed, removed or slipped in."""
     outside = dict(map(_anchor, anchors))

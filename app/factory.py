@@ -11,7 +11,20 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
-from app import access, commands, cors, docs, errors, headers, health, limits, origin, request_id, static_files
+from app import (
+    access,
+    commands,
+    cors,
+    docs,
+    errors,
+    event_commands,
+    headers,
+    health,
+    limits,
+    origin,
+    request_id,
+    static_files,
+)
 from app.api import blueprint
 from app.converters import IdConverter
 from app.unread import Unread
@@ -100,6 +113,7 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     errors.install(app)
     origin.install(app)
     commands.install(app)
+    app.cli.add_command(event_commands.events)
     limits.install(app)  # last: what it refuses when the answer is ready still goes through all of the above
     app.register_blueprint(health.blueprint)
     app.register_blueprint(static_files.blueprint)

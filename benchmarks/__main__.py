@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from benchmarks import arms, inside, measures, peers, pipe
+from benchmarks import arms, inside, measures, mirroring, peers, pipe
 from benchmarks.answering import Answering
 from benchmarks.fanout import plan
 from benchmarks.fronts import Fronts
@@ -39,6 +39,8 @@ RATIOS = (
     ),
     *(Ratio("", f"GET session, {processes} web, requests/s", "no-op", 0.6) for processes in (1, 2)),
 )
+EVENTS, LATE = "events/s to NATS", f"event to consumer ms at {mirroring.RATE}/s"
+BARE = "nats-py"
 ALL = "all"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -56,6 +58,8 @@ class Sizes:
     idle: int = 200
     spawned: int = 800  # processes, by a keeper alone
     fanout: plan.Sizes = plan.QUICK
+    events: int = 10_000
+    late_seconds: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,23 @@ def _options() -> tuple[Sizes, str]:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of all measures on all arms, in turn (3)")
     parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
-    parser.add_argument("--part", choices=(ALL, *PARTS), default=ALL, help="sessions, bare requests, or many followers")
+    parser.add_argument(
+        "--part", choices=(ALL, *PARTS), default=ALL, help="sessions, bare requests, many followers, or events"
+    )
     options = parser.parse_args()
     if options.quick:
-        small = Sizes(rounds=1, lines=50, inputs=30, flood=30_000, slow_flood=5_000, seconds=1.0, idle=20, spawned=160)
+        small = Sizes(
+            rounds=1,
+            lines=50,
+            inputs=30,
+            flood=30_000,
+            slow_flood=5_000,
+            seconds=1.0,
+            idle=20,
+            spawned=160,
+            events=2_000,
+            late_seconds=1.0,
+        )
         return small, options.part
     number = max(1, options.rounds)
     return Sizes(rounds=number, fanout=plan.Sizes(number)), options.part
@@ -151,7 +168,21 @@ def _fan_out(report: Report, _: Running, started: Servers, home: Path, sizes: Si
     plan.measure(report, started.addresses, home, sizes.fanout)
 
 
-PARTS: Final = {"sessions": _sessions, "requests": _requests, "fan-out": _fan_out}
+def _events(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
+    """Measure events through the mirror, and nats-py that publishes the same."""
+    report.ratios.append(Ratio("", EVENTS, BARE, 0.5))
+    with mirroring.plant(running, started.addresses, home) as plant:
+        for number in range(sizes.rounds):
+            for step in (
+                Step(EVENTS, HIGHER, OURS, partial(mirroring.mirrored, plant, sizes.events)),
+                Step(EVENTS, HIGHER, BARE, partial(mirroring.published, plant, sizes.events)),
+                Step(LATE, LOWER, OURS, partial(mirroring.late_mirrored, plant, sizes.late_seconds)),
+                Step(LATE, LOWER, BARE, partial(mirroring.late_published, plant, sizes.late_seconds)),
+            ):
+                _take(report, step, f"round {number + 1}/{sizes.rounds}")
+
+
+PARTS: Final = {"sessions": _sessions, "requests": _requests, "fan-out": _fan_out, "events": _events}
 
 
 def once(ours: Arm, sizes: Sizes) -> Iterator[Step]:

@@ -8,7 +8,7 @@ import click
 
 from core.errors import ConfigurationError
 from core.privacy import close_memory
-from core.settings import environment
+from core.settings import environment, load_settings
 from core.version import VERSION
 
 
@@ -42,3 +42,20 @@ def up(home: str | None, port: int | None) -> None:
         Up(environ, console).run()
     except (CannotStart, ServerFailed, ConfigurationError) as why:
         raise click.ClickException(str(why)) from None
+
+
+@main.command()
+@click.option("--group", required=True, help="Name of the group: it remembers how far it is, and shares what comes.")
+@click.option("--from", "start", default="", help="Where a new group begins: a time, a sequence of the stream, or now.")
+@click.option("--type", "kinds", multiple=True, help="Only events of this type (session.created); repeatable.")
+@click.option("--no-follow", is_flag=True, help="Leave when nothing is left.")
+def events(group: str, start: str, kinds: tuple[str, ...], no_follow: bool) -> None:
+    """Print events from NATS as lines of JSON, each at least once: acknowledged when its line is written."""
+    from jelmore.consumer import Asked, consume
+
+    close_memory()
+    try:
+        settings = load_settings()
+    except ConfigurationError as why:
+        raise click.ClickException(str(why)) from None
+    consume(settings, Asked(group, start, kinds, forever=not no_follow))

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from models.database import Transaction
-    from models.events import Position
 
 LOCK: Final = 0x6A656C70
 MOST_COUNTED: Final = 100_000
@@ -51,23 +50,11 @@ def bury(tx: Transaction, event_id: UUID, why: str, *, at: datetime) -> None:
 NO_SYNC: Final[Mapping[str, Any]] = {"synchronize_session": False}
 
 
-def republish(tx: Transaction, since: Position, until: Position, *, limit: int) -> int:
-    """Have published events of a range, first and last included, published again; return how many, `limit` at most."""
-    chosen = text("""
-        UPDATE events SET published_at = NULL, dead = NULL WHERE id IN (
-            SELECT id FROM events WHERE published_at IS NOT NULL
-              AND (transaction, position) >= (:t0, :n0) AND (transaction, position) <= (:t1, :n1)
-            ORDER BY transaction, position LIMIT :limit
-        )
-    """)
-    values = {
-        "t0": since.transaction,
-        "n0": since.number,
-        "t1": until.transaction,
-        "n1": until.number,
-        "limit": limit,
-    }
-    return int(tx.execute(chosen, values).rowcount)  # type: ignore[attr-defined]
+def republish(tx: Transaction, event_ids: Collection[UUID]) -> int:
+    """Have the published ones of these events published again; return how many."""
+    published = (Event.id.in_(event_ids), Event.published_at.is_not(None))
+    again = update(Event).where(*published).values(published_at=None, dead=None).execution_options(**NO_SYNC)
+    return int(tx.execute(again).rowcount)  # type: ignore[attr-defined]
 
 
 # Lag.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -122,12 +124,18 @@ def test_consumers_of_a_group_share_and_a_new_group_begins_where_it_says(plant: 
     assert {*one.got} & {*other.got} == set()
 
     eventually(lambda: plant.waiting() == 0)
-    with plant.database.transaction() as tx:
-        again = mirroring.republish(tx, BEGINNING, feed.end(tx), limit=1000)
-    assert again == 400
+    first = min(one.got + other.got)[2]
+    assert flask(plant, "events", "republish", "--from", first) == (0, "400 events will be published again.\n")
     eventually(lambda: plant.waiting() == 0)
     count = with_jetstream(plant.nats.url, lambda context: context.stream_info(STREAM)).state.messages
     assert count == 400, "within the window nothing is there twice"
+
+
+def flask(plant: Mirrored, *words: str) -> tuple[int, str]:
+    """Run `flask …` on this database."""
+    command = [sys.executable, "-m", "flask", "--app", "app:create_app", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=plant.env())
+    return done.returncode, done.stdout or done.stderr
 
 
 async def _has_group(context: Any) -> bool:
@@ -185,3 +193,32 @@ def test_what_is_wrong_with_nats_is_said_in_words(plant: Mirrored, setting: dict
     eventually(lambda: words in (said(plant).trouble or ""))
     assert member.alive
     assert plant.waiting() == 1
+
+
+def listen(plant: Mirrored, group: str, *words: str) -> tuple[int, list[Any], str]:
+    """Run `jelmore events` until nothing is left."""
+    command = [sys.executable, "-m", "jelmore", "events", "--group", group, "--no-follow", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=plant.env())
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def test_the_command_prints_each_event_once_a_group_from_where_it_is_told(plant: Mirrored) -> None:
+    assert listen(plant, "early")[0] == 1, "no mirror has made the stream yet"
+    plant.mirror()
+    for n in range(4):
+        plant.write({"n": n}, kind="key.rotated" if n == 3 else "session.input")
+        eventually(lambda: plant.waiting() == 0)
+    third_at = [body["timestamp"] for body in messages(plant, 4).bodies][2]
+
+    def got(group: str, *words: str) -> list[int]:
+        code, bodies, said = listen(plant, group, *words)
+        assert code == 0, said
+        return [body["payload"]["n"] for body in bodies]
+
+    assert got("all") == [0, 1, 2, 3]
+    assert got("all") == [], "the group knows how far it is"
+    assert got("some", "--from", "2") == [1, 2, 3]
+    assert got("since", "--from", third_at) == [2, 3]
+    assert got("kinds", "--type", "key.rotated", "--type", "worker.lost") == [3]
+    assert listen(plant, "all", "--from", "1")[0] == 2, "a group that is there goes on where it was"
+    assert listen(plant, "else", "--from", "soon")[0] == 2
