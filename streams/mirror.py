@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 STANDBY_SECONDS: Final = 1.0
 """How often one that stands by asks whether it is its turn."""
 SAY_SECONDS: Final = 5.0
-IDLE_SECONDS: Final = (0.005, 0.25)
+IDLE_SECONDS: Final = (0.005, 0.1)
 """How soon it looks again when nothing has come: a little later each time, this at most."""
 AGAIN_SECONDS: Final = (0.2, 5.0)
 """How soon it tries NATS again, as above."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EVENTS: Final = 20_000 if FULL_LENGTH else 1_500
 NATS_AWAY_SECONDS: Final = 60.0 if FULL_LENGTH else 3.0
+PAUSE_SECONDS: Final = 0.03 if FULL_LENGTH else 0.004
 KILLS: Final = 5 if FULL_LENGTH else 2
 DRAINED_SECONDS: Final = 60.0
 TAKEOVER_SECONDS: Final = 10.0
@@ -55,7 +56,7 @@ def _no_mirror_is_left(plant: Mirrored) -> Iterator[None]:
 def test_a_consumer_sees_every_event_once_and_in_order_whatever_is_killed(plant: Mirrored) -> None:
     plant.mirror()
     plant.mirror()
-    writers = Writers(plant, EVENTS, pause_seconds=0.004)
+    writers = Writers(plant, EVENTS, pause_seconds=PAUSE_SECONDS)
     consumer = Consumer(plant.nats.url)
     for _ in range(KILLS):
         wait(0.7)
