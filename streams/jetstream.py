@@ -62,8 +62,8 @@ class JetStream:
         self._inbox = connection.new_inbox()
         self._acks: dict[str, asyncio.Future[None]] = {}
         self._sent = 0
-        self.notes: Sequence[str] = ()
-        """What an operator should know though it works."""
+        self._differences: list[str] = []
+        self._letters = 0
 
     @classmethod
     async def open(cls, settings: Settings) -> JetStream:
@@ -91,7 +91,8 @@ class JetStream:
         link = cls(connection)
         try:
             await connection.subscribe(f"{link._inbox}.*", cb=link._answered)
-            link.notes = [*await link._see_to(_of_events(settings)), *await link._see_to(_of_the_dead(settings))]
+            for wanted in (_of_events(settings), _of_the_dead(settings)):
+                await link._see_to(wanted)
         except BaseException as fault:
             await link.close()
             if isinstance(fault, Exception):
@@ -116,19 +117,33 @@ class JetStream:
 
     # Streams.
 
-    async def _see_to(self, wanted: api.StreamConfig) -> list[str]:
-        """Make a stream, or say in what the one that is there differs from what is set here. It is left as it is."""
+    async def _see_to(self, wanted: api.StreamConfig) -> None:
+        """Make a stream, or note in what the one that is there differs from what is set here. It is left as it is."""
         try:
-            there = (await self._context.stream_info(wanted.name)).config
+            info = await self._context.stream_info(wanted.name)
         except NotFoundError:
             await self._context.add_stream(wanted)
             log.info("stream made", stream=wanted.name, subjects=wanted.subjects)
-            return []
-        return [
-            f"stream {wanted.name} has {name} {getattr(there, name)}, not {value}: it is left as it is"
+            return
+        if wanted.name == DEAD_STREAM:
+            self._letters = info.state.messages
+        self._differences += [
+            f"stream {wanted.name} has {name} {getattr(info.config, name)}, not {value}: it is left as it is"
             for name, value in _compared(wanted).items()
-            if getattr(there, name) != value
+            if getattr(info.config, name) != value
         ]
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what an operator should know though it works."""
+        dead = [f"{self._letters} dead letters are in stream {DEAD_STREAM}"] if self._letters else []
+        return [*self._differences, *dead]
+
+    async def bury(self, letter: Message) -> Outcome:
+        """Put a message among the dead letters. Raises NatsAway."""
+        outcome = await self.publish([letter], stream=DEAD_STREAM)
+        self._letters += outcome.acknowledged
+        return outcome
 
     # Messages.
 

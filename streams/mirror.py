@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 STANDBY_SECONDS: Final = 1.0
 """How often one that stands by asks whether it is its turn."""
 SAY_SECONDS: Final = 5.0
+LEAVE_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = (0.005, 0.1)
 """How soon it looks again when nothing has come: a little later each time, this at most."""
 AGAIN_SECONDS: Final = (0.2, 5.0)
@@ -53,7 +55,7 @@ class Mirror:
         self._clock = clock
         self._outbound = Outbound(settings, database, clock)
         self._leader: Transaction | None = None
-        self._said: tuple[float, str | None] = (-float("inf"), None)
+        self._said: tuple[float, list[str | None]] = (-float("inf"), [])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Lead whenever nobody else does, until told to stop."""
@@ -128,10 +130,10 @@ class Mirror:
     async def _say(self, trouble: str | None, link: JetStream | None) -> None:
         """Write how it is where /health finds it: at once if that is new, else now and then."""
         now = self._clock.now()
-        if trouble == self._said[1] and now - self._said[0] < SAY_SECONDS:
+        notes = link.notes if link is not None else []
+        if [trouble, *notes] == self._said[1] and now - self._said[0] < SAY_SECONDS:
             return
-        self._said = (now, trouble)
-        notes = link.notes if link is not None else ()
+        self._said = (now, [trouble, *notes])
 
         def write() -> None:
             with self._database.transaction() as tx:
@@ -170,8 +172,16 @@ async def pause(seconds: float, stop: asyncio.Event) -> None:
 async def serve(settings: Settings, database: Database) -> None:
     """Mirror, or, without an address, wait, until told to stop."""
     stop = asyncio.Event()
+
+    def leave() -> None:
+        stop.set()
+        # A server that is stopped in the midst of an answer would hold a thread, and the thread this process.
+        watchdog = threading.Timer(LEAVE_SECONDS, os._exit, (0,))
+        watchdog.daemon = True
+        watchdog.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, leave)
     if settings.nats_url is None:
         log.info("NATS_URL is not set: events are not mirrored; they stay in PostgreSQL for RETENTION_EVENTS_SECONDS")
         await stop.wait()

@@ -108,7 +108,7 @@ class Outbound:
             await asyncio.sleep(RETRY_SECONDS)
             return False
         letter = envelopes.dead(self._prefix, message, why, tries, link.max_bytes)
-        outcome = await link.publish([letter], stream=envelopes.DEAD_STREAM)
+        outcome = await link.bury(letter)
         del self._refusals[message.id]
         metrics.EVENTS_DEAD.inc()
         log.error("an event went to the dead letters", event_id=message.id, subject=message.subject, why=why)

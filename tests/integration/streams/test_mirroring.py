@@ -93,8 +93,8 @@ def test_what_nats_refuses_goes_to_the_dead_letters_and_holds_up_nothing(plant: 
     assert letters[0]["event"]["payload"]["n"] == 2
     assert "exceeds maximum" in letters[0]["reason"]
     assert letters[1]["event"]["payload"] is None, "what is too large for a letter is left out"
-    notes = " ".join(said(plant).notes)
-    assert "max_age 3600" in notes, "another configuration is told"
+    assert "max_age 3600" in " ".join(said(plant).notes), "another configuration is told"
+    eventually(lambda: "2 dead letters" in " ".join(said(plant).notes))
     assert with_jetstream(plant.nats.url, _max_age) == 3600, "and left as it is"
 
 
