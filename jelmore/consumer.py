@@ -62,12 +62,12 @@ def consume(settings: Settings, asked: Asked) -> None:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (nats.errors.Error, OSError) as fault:
-        raise click.ClickException(urls.without_secrets(f"NATS: {fault or type(fault).__name__}")) from None
+        raise click.ClickException(urls.without_secrets(f"NATS: {str(fault) or repr(fault)}")) from None
 
 
 async def _consume(settings: Settings, asked: Asked, config: api.ConsumerConfig) -> None:
     async def noted(fault: Exception) -> None:
-        click.echo(urls.without_secrets(f"NATS: {fault or type(fault).__name__}"), err=True)
+        click.echo(urls.without_secrets(f"NATS: {str(fault) or repr(fault)}"), err=True)
 
     options: dict[str, Any] = {"user_credentials": os.fspath(settings.nats_creds)} if settings.nats_creds else {}
     addresses = [server.strip() for server in address(settings).split(",")]
@@ -117,7 +117,7 @@ async def _printed(pull: Any, seconds: float) -> bool:
     """Print what comes next; return whether anything came."""
     try:
         messages = await pull.fetch(AT_ONCE, timeout=seconds)
-    except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError, APIError):
+    except (TimeoutError, nats.errors.ConnectionClosedError, APIError):  # nats-py has both its own and asyncio's
         return False
     for message in messages:
         sys.stdout.buffer.write(message.data + b"\n")

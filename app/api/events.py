@@ -154,7 +154,7 @@ def _events(web: Web, place: Position, wanted: Wanted, watched: Watched) -> Iter
 def _after(text: str | None) -> Position | None:
     """Return a position. Raises InvalidPosition."""
     try:
-        return Position.read(text) if text else None
+        return None if text is None else Position.read(text)
     except ValueError:
         raise InvalidPosition from None
 

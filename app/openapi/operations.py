@@ -85,6 +85,7 @@ LAST_PLACE: Final = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "The id of the last event one has. Beats `after`; without both, events come from now on.",
+    "schema": {"type": "string", "pattern": "^([0-7][0-9a-f]{11}-[0-7][0-9a-f]{11})?$"},
 }
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
 

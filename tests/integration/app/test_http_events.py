@@ -112,7 +112,13 @@ def test_an_event_that_is_committed_late_is_on_the_next_page(api: Api, web: Web)
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("after=7", 400), ("after=ffffffffffffffff-000000000000", 400), ("type=session.gone", 422), ("limit=0", 422)],
+    [
+        ("after=7", 400),
+        ("after=", 400),
+        ("after=ffffffffffffffff-000000000000", 400),
+        ("type=session.gone", 422),
+        ("limit=0", 422),
+    ],
 )
 def test_what_is_no_filter_is_said_to_be_none(api: Api, query: str, status: int) -> None:
     assert api.get(f"/events?{query}").status_code == status
