@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from app.key_watch import KeyWatch, Watched
     from app.open_streams import Place
-    from streams.followers import Follower
+    from streams.sending import Stream
 
 log = structlog.get_logger("app.access")
 
@@ -94,7 +94,7 @@ class Visit:
             self.key_watch.leave(self.watched)
             self.watched = None
 
-    def left(self, follower: Follower) -> None:
+    def left(self, follower: Stream) -> None:
         """Take note that a stream has ended."""
         self.leave()
         log.info(

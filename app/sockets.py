@@ -19,7 +19,8 @@ from wsproto.utilities import LocalProtocolError
 from app.incoming import MESSAGE_BYTES, Incoming, TooLarge
 from core import metrics
 from core.errors import InvalidApiKey
-from streams.followers import LINGER_SECONDS, Follower
+from streams.followers import Follower
+from streams.sending import LINGER_SECONDS
 
 if TYPE_CHECKING:
     from uuid import UUID

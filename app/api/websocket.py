@@ -50,7 +50,7 @@ def open_websocket(session_id: UUID) -> Opening:
     with web.database.transaction() as tx:
         session = sessions.visible(tx, session_id, caller.sees)
     wish = _wish(web, caller, session, wanted)
-    came = visit(web.streams.enter(session, caller.identity, holds=False))
+    came = visit(web.streams.enter(session, key=caller.identity, holds=False))
     try:
         with web.database.transaction() as tx:
             note(tx, "session.ws", session_id, at=web.clock.at())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from app.times import Instant  # noqa: TC001  (as above)
 from models.lifecycle import Reason, Status  # noqa: TC001  (as above)
@@ -90,6 +90,21 @@ EVENTS: dict[str, type[BaseModel]] = {
     "terminated": Terminated,
     "stream_error": StreamError,
 }
+
+
+class OfSession(BaseModel):
+    """What an event of many sessions' stream has besides."""
+
+    session_id: UUID
+
+
+OF_MANY: dict[str, type[BaseModel]] = {
+    name: model
+    if issubclass(model, (Connected, StreamError))
+    else create_model(f"{model.__name__}OfSession", __base__=(model, OfSession), __doc__=model.__doc__)
+    for name, model in EVENTS.items()
+}
+"""The same, naming their session. What ends the stream is nobody's."""
 
 
 class SessionInfo(Told):

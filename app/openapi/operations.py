@@ -54,6 +54,8 @@ class Operation:
     headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     parameters: tuple[dict[str, Any], ...] = ()
     ticket: bool = False
+    of_many: bool = False
+    """Whether it is a stream of events that name their session."""
 
 
 LIVE: Final = (errors.SessionEnded, errors.SessionEnding)
@@ -71,6 +73,21 @@ POSITIONS: Final = (
         "in": "query",
         "description": "From so many lines before the end.",
         "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    },
+)
+PLACES: Final = (
+    {
+        "name": "after",
+        "in": "query",
+        "description": "Behind these entries: one of each session, in their order.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"},
+    },
+    {**POSITIONS[1], "description": "From so many lines before the end of each."},
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The id of the last event one has: the stream goes on behind it.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"},
     },
 )
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
@@ -123,6 +140,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             request_headers=("Last-Event-ID",),
             parameters=POSITIONS,
             ticket=True,
+        ),
+        "api.stream_sessions": Operation(
+            "Output",
+            {200: None, 204: None},
+            READ,
+            query=streams.Several,
+            errors=(
+                *(errors.InvalidPosition, errors.SessionNotFound, errors.OutputExpired),
+                *(errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            ),
+            parameters=PLACES,
+            of_many=True,
         ),
         "api.open_websocket": Operation(
             "Output",
