@@ -38,7 +38,7 @@ run: .venv/.installed ## start Jelmore with all it needs on this machine (jelmor
 	@$(VENV)/jelmore up
 
 test: .venv/.installed ## the test suite; some of it: make test ARGS="tests/unit -k backoff"
-	$(VENV)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(VENV)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-full: .venv/.installed ## the test suite with leases, margins and graces as long as in production: an hour
 	JELMORE_TESTS_FULL=1 $(VENV)/python -m pytest -o timeout=900 $(ARGS)

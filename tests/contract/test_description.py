@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import jsonschema_rs
 import pytest
+import websocket
 
 from tests.checks import eventually
 from tests.service import ADA, ADMIN, FULL_LENGTH, installed
@@ -32,6 +35,19 @@ PINNED: Final = """
 include-operation-id = "{0}"
 parameters = {{ session_id = "{1}" }}"""
 ON_ENDED: Final = ("stream_session", "wait")
+SAID: Final[list[tuple[dict[str, Any], bool]]] = [
+    ({"type": "subscribe"}, True),
+    ({"type": "ping", "id": "1"}, True),
+    ({"type": "get_status"}, True),
+    ({"type": "resize", "rows": 0, "cols": 1}, False),
+    ({"type": "ping", "more": 1}, False),
+    ({"type": "input"}, False),
+    ({"type": "signal", "signal": "nothing"}, False),
+    ({"type": "resize", "rows": 50, "cols": 132, "id": "2"}, True),
+    ({"type": "signal", "signal": "WINCH"}, True),
+    ({"type": "input", "content": "hello", "id": "3"}, True),
+    ({"type": "eof"}, True),
+]
 ON_LIVE: Final = ("end_input", "extend", "interrupt", "resize", "send_signal")
 
 
@@ -97,6 +113,34 @@ def test_two_thousand_made_up_requests_are_answered_as_described(service: Servic
     assert cases >= 2000
     assert service.web.alive
     assert "Traceback" not in service.web.said()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "base64"])
+def test_messages_on_a_websocket_are_as_described(service: Service, encoding: str) -> None:
+    document = service.client(None).request("GET", "/api/openapi.json").json()
+    described = document["paths"]["/api/v1/sessions/{session_id}/ws"]["get"]["x-websocket"]
+    session_id = service.ada.create("x", program="cat", terminal={"rows": 24, "cols": 80})
+    connection = websocket.create_connection(
+        f"ws://127.0.0.1:{service.port}/api/v1/sessions/{session_id}/ws?encoding={encoding}",
+        timeout=RUN_SECONDS,
+        header=[f"Authorization: Bearer {ADA}"],
+        subprotocols=[described["subprotocol"]],
+    )
+
+    def faults(side: str, name: str, message: Any) -> list[str]:
+        schema = {**described[side][name], "components": document["components"]}
+        return [f"{message}: {fault.message}" for fault in jsonschema_rs.validator_for(schema).iter_errors(message)]
+
+    for message, is_right in SAID:
+        assert (faults("send", message["type"], message) == []) == is_right
+        connection.send(json.dumps(message))
+    heard = [json.loads(frame) for frame in iter(connection.recv, "")]
+    names = {message["event"] for message in heard}
+
+    wrong = [fault for message in heard for fault in faults("receive", message["event"], message)]
+    assert not wrong, "\n".join(wrong)
+    assert names >= set(described["receive"]) - {"gap", "restarted"}
+    assert sum(message["event"] == "error" for message in heard) == sum(not is_right for _, is_right in SAID)
 
 
 @pytest.mark.timeout(3 * RUN_SECONDS)
