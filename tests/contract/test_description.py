@@ -30,6 +30,9 @@ EXAMPLES: Final = 40 if FULL_LENGTH else 12
 
 
 RUN_SECONDS: Final = 1200 if FULL_LENGTH else 120
+HEADERS: Final = """
+headers = {{ Authorization = "Bearer {}" }}
+"""
 PINNED: Final = """
 [[operations]]
 include-operation-id = "{0}"
@@ -72,7 +75,7 @@ def is_started(client: Client, session_id: str) -> bool:
 def configuration(service: Service, key: str, folder: Path) -> Path:
     """Return the settings of a run: what acts on a live session has one of its own, and nobody waits for those to print."""
     client = service.client(key)
-    lines = [CONFIG.read_text()]
+    lines = [HEADERS.format(key), CONFIG.read_text()]  # a command line is everybody's to read
     for operation in ON_LIVE:
         session_id = client.create("live", program="cat", terminal={"rows": 24, "cols": 80})
         eventually(partial(is_started, client, session_id))
@@ -91,7 +94,7 @@ def run(service: Service, key: str, config: Path, *more: str, not_checked: Seque
     at = f"http://127.0.0.1:{service.port}"
     command = [
         *(str(Path(sys.executable).with_name("st")), "--config-file", str(config), "run", f"{at}/api/openapi.json"),
-        *("--url", at, "--header", f"Authorization: Bearer {key}", "--workers", "2"),
+        *("--url", at, "--workers", "2"),
         # DELETE ends a session, and revokes a key; both stay to be read. All other checks hold.
         *("--checks", "all", "--exclude-checks", ",".join((*not_checked, "use_after_free"))),
         *("--continue-on-failure", "--no-color", *more),
@@ -120,6 +123,7 @@ def test_messages_on_a_websocket_are_as_described(service: Service, encoding: st
     document = service.client(None).request("GET", "/api/openapi.json").json()
     described = document["paths"]["/api/v1/sessions/{session_id}/ws"]["get"]["x-websocket"]
     session_id = service.ada.create("x", program="cat", terminal={"rows": 24, "cols": 80})
+    eventually(partial(is_started, service.ada, session_id))
     connection = websocket.create_connection(
         f"ws://127.0.0.1:{service.port}/api/v1/sessions/{session_id}/ws?encoding={encoding}",
         timeout=RUN_SECONDS,

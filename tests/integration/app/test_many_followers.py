@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.checks import eventually
 from tests.crowd import Crowd, descriptors, ids
+from tests.service import FULL_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from tests.integration.app.serving import Api, Gunicorn
 
 MANY = 4000
+CUT_OFF = MANY if FULL_LENGTH else 1000
 STALLED = 20
+MOST_RETURNS = 5
 KIB = 1024
 
 
@@ -125,9 +128,10 @@ def test_who_takes_nothing_for_long_is_closed_on_and_resumes(
 
         crowd.go_on(crowd.all[:1])
         crowd.read(lambda: not crowd.all[0].is_open)
-        crowd.open(served.port, crowd.all[:1])
         run.end()
-        crowd.read(crowd.are_gone)
+        for _ in range(MOST_RETURNS):  # half a second passes quickly here: any of them may be closed on again
+            crowd.open(served.port, crowd.unfinished())
+            crowd.read(crowd.are_gone)
         assert crowd.logs() == {whole_log(api, session_id)}
 
 
@@ -135,7 +139,7 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
     serve: Callable[..., tuple[Gunicorn, Api]], holder: Holder
 ) -> None:
     """kill -9 of one of two web processes: its followers resume at the other, which stays within its limits."""
-    many = descriptors(2 * MANY) // 2
+    many = descriptors(2 * CUT_OFF) // 2
     (first, api), (second, other) = serve(MAX_STREAMS=str(many)), serve(MAX_STREAMS=str(many))
     session_id = api.create()
     run = holder.run(session_id)
