@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from app.api import audit, inputs, keys, listing, output, sessions, streams, tickets, waits
+from app.api import audit, inputs, keys, listing, output, search, sessions, streams, tickets, waits
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.api.schemas import (
@@ -113,6 +113,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             media={"text/plain": OCTETS},
             request_headers=("Range",),
             headers={200: ("Accept-Ranges",), 206: ("Accept-Ranges", "Content-Range")},
+        ),
+        "api.search_output": Operation(
+            "Output",
+            {200: answers.Matches},
+            READ,
+            query=search.Wanted,
+            errors=(errors.InvalidPosition, errors.OutputExpired, errors.ValidationFailed),
         ),
         "api.stream_session": Operation(
             "Output",
