@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.checks import eventually
 from tests.crowd import Crowd, descriptors, ids
+from tests.processes import memory_kib, worker_of
 from tests.service import FULL_LENGTH
 
 if TYPE_CHECKING:
@@ -23,18 +23,6 @@ CUT_OFF = MANY if FULL_LENGTH else 1000
 STALLED = 20
 MOST_RETURNS = 5
 KIB = 1024
-
-
-def worker_of(served: Gunicorn) -> int:
-    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text()
-    return int(children.split()[0])
-
-
-def memory_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
 
 
 def open_streams(api: Api) -> int:
@@ -60,11 +48,11 @@ def test_thousands_follow_in_little_memory_and_health_answers(
     run = holder.run(session_id)
     with Crowd(session_id, many) as crowd:
         crowd.open(served.port, crowd.all[:200])  # what the first ones load is nobody's own
-        before = memory_kib(worker_of(served))
+        before = memory_kib(worker_of(served.process.pid))
         crowd.open(served.port)
         assert {one.status for one in crowd.all} == {200}
         assert open_streams(api) == many
-        each = (memory_kib(worker_of(served)) - before) / (many - 200)
+        each = (memory_kib(worker_of(served.process.pid)) - before) / (many - 200)
         assert each <= 4.0, f"{each:.2f} kB each"
 
         refused = api.get(f"/sessions/{session_id}/stream")
@@ -91,12 +79,12 @@ def test_who_reads_nothing_delays_nobody_costs_no_more_than_its_cap_and_misses_n
         crowd.open(served.port, stalled, buffer_bytes=4096)
         crowd.open(served.port)
         crowd.stall(stalled)
-        before = memory_kib(worker_of(served))
+        before = memory_kib(worker_of(served.process.pid))
         for number in range(1, 129):  # 8 MiB: far more than all buffers of the stalled ones
             run.write(b"%08d" % number * 8 * KIB)
             if number % 8 == 0:
                 crowd.read(crowd.reached(number, healthy))
-        grown = memory_kib(worker_of(served)) - before
+        grown = memory_kib(worker_of(served.process.pid)) - before
         # A look at the log (256 KiB, a little more as JSON) for each, and the ring; not the 8 MiB each of them has missed.
         assert grown < 512 * STALLED + 8 * KIB, f"{grown} KiB"
         assert open_streams(api) == len(crowd.all)
@@ -147,7 +135,7 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
         settled = crowd.all[: many // 20]
         crowd.open(second.port, settled)
         crowd.open(first.port)
-        before = memory_kib(worker_of(second))
+        before = memory_kib(worker_of(second.process.pid))
         for number in range(50):
             run.write(b"before %d\n" % number)
         crowd.read(crowd.reached(25))
@@ -160,7 +148,7 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
             run.write(b"after %d\n" % number)
         crowd.read(crowd.reached(150))
         assert open_streams(other) == many
-        assert memory_kib(worker_of(second)) - before < 4 * many + 32 * KIB
+        assert memory_kib(worker_of(second.process.pid)) - before < 4 * many + 32 * KIB
         run.end()
         crowd.read(crowd.are_gone)
         assert crowd.logs() == {whole_log(other, session_id)}
