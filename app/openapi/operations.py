@@ -22,6 +22,7 @@ from app.api.schemas import (
 from app.api.stats import StatsView
 from app.openapi import answers
 from core import errors
+from streams import cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,11 @@ POSITIONS: Final = (
 )
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
 
+CAST: Final = {
+    "type": "string",
+    "description": "An asciicast of version 2: a line of JSON each for its head and its events.",
+}
+
 
 def _asking(
     body: type[BaseModel], answer: type[BaseModel] = answers.Asked, *more: type[JelmoreError], **options: Any
@@ -113,6 +119,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             media={"text/plain": OCTETS},
             request_headers=("Range",),
             headers={200: ("Accept-Ranges",), 206: ("Accept-Ranges", "Content-Range")},
+        ),
+        "api.show_recording": Operation(
+            "Output",
+            {200: None},
+            READ,
+            errors=(errors.NoTerminal,),
+            media={cast.MIME_TYPE: CAST},
         ),
         "api.search_output": Operation(
             "Output",

@@ -31,7 +31,7 @@ ASKED: list[tuple[str, dict[str, Any], str, dict[str, Any] | None, str]] = [
     ("signal", {"signal": "SIGTERM"}, "signal", {"number": 15, "name": "TERM"}, "Signal sent"),
     ("interrupt", {}, "interrupt", {}, "Interrupt sent"),
     ("eof", {}, "eof", None, "End of input sent"),
-    ("resize", SIZE, "resize", SIZE, "Terminal resized"),
+    ("resize", SIZE, "resize", {**SIZE, "was": {"rows": 24, "cols": 80}}, "Terminal resized"),
     ("extend", {"timeout_minutes": 90}, "extend", {"seconds": 5400}, "Session extended"),
 ]
 EVERY = pytest.mark.parametrize(
