@@ -12,7 +12,7 @@ from models.lifecycle import ENDED_BY, Reason, Trigger
 from streams import output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from werkzeug.datastructures import Headers
 
@@ -37,9 +37,22 @@ class Start:
 
 def start_of(log: Log, session: Session, headers: Headers, args: Mapping[str, str]) -> Start | None:
     """Return where a stream of this session begins; None if it was read to its end. Raises InvalidPosition."""
+    return start_at(log, session, headers.get("Last-Event-ID") or args.get("after"), args.get("tail"))
+
+
+def starts_of(log: Log, sessions: Sequence[Session], headers: Headers, args: Mapping[str, str]) -> list[Start | None]:
+    """Return the same for several sessions, whose positions stand between commas. Raises InvalidPosition."""
     asked = headers.get("Last-Event-ID") or args.get("after")
+    places: list[str | None] = [None] * len(sessions) if asked is None else [*asked.split(",")]
+    if len(places) != len(sessions):
+        raise InvalidPosition
+    return [start_at(log, session, place, args.get("tail")) for session, place in zip(sessions, places, strict=True)]
+
+
+def start_at(log: Log, session: Session, asked: str | None, tail: str | None) -> Start | None:
+    """Return where to begin behind an entry or before the last lines. Raises InvalidPosition."""
     if asked is None:
-        return _tail(log, session, args["tail"]) if "tail" in args else Start()
+        return Start() if tail is None else _tail(log, session, tail)
     after = number(asked)
     if session.ended_at is None:
         _check_live(log, session, after, time.sleep)

@@ -46,7 +46,7 @@ def _looks(hub: Hub, channel: Channel, wish: Wish) -> Iterator[list[Frame]]:
     while not hub.leaving:
         news = channel.news  # before looking: what comes in between wakes us
         try:
-            frames, ended = _next(hub, channel, cursor, wish)
+            frames, ended = look(hub, channel, cursor, wish)
         except DatabaseUnavailable:
             unread_since = unread_since or time.monotonic()
             if time.monotonic() - unread_since > PATIENCE_SECONDS:
@@ -66,7 +66,7 @@ def _looks(hub: Hub, channel: Channel, wish: Wish) -> Iterator[list[Frame]]:
             return
 
 
-def _next(hub: Hub, channel: Channel, cursor: int, wish: Wish) -> tuple[list[Frame], bool]:
+def look(hub: Hub, channel: Channel, cursor: int, wish: Wish) -> tuple[list[Frame], bool]:
     """Return what follows a cursor, from the ring or else the log, and whether that is all there will be."""
     skip_to = wish.skip_to if cursor == wish.after else 0
     if not skip_to and (frames := channel.since(cursor)) is not None:

@@ -34,6 +34,12 @@ def frame(entry: Entry, *, as_base64: bool = False) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (entry.seq, entry.kind.encode(), data)
 
 
+def frame_of(session_id: UUID, entry: Entry, place: str, *, as_base64: bool = False) -> bytes:
+    """Return an entry of one of several sessions as an event; `place`, where the follower is in all of them, as the id."""
+    data = orjson.dumps({"session_id": str(session_id), **members(entry, as_base64=as_base64)})
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (place.encode(), entry.kind.encode(), data)
+
+
 def members(entry: Entry, *, as_base64: bool = False) -> dict[str, Any]:
     """Return what an entry says, as a flat JSON object."""
     shown = _output(entry, as_base64) if entry.is_output else dict(entry.fields)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from app.api import audit, inputs, keys, listing, output, search, sessions, streams, tickets, waits
+from app.api import audit, inputs, keys, listing, many, output, search, sessions, streams, tickets, waits
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.api.schemas import (
@@ -73,6 +73,15 @@ POSITIONS: Final = (
         "description": "From so many lines before the end.",
         "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     },
+)
+OF_MANY: Final = (
+    {
+        "name": "after",
+        "in": "query",
+        "description": "Behind these entries, one of each session.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18}){0,49}$"},
+    },
+    POSITIONS[1],
 )
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
 
@@ -143,6 +152,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             request_headers=("Last-Event-ID",),
             parameters=POSITIONS,
             ticket=True,
+        ),
+        "api.stream_sessions": Operation(
+            "Output",
+            {200: None, 204: None},
+            READ,
+            query=many.Wanted,
+            errors=(
+                *(errors.ValidationFailed, errors.SessionNotFound, errors.InvalidPosition, errors.OutputExpired),
+                *(errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            ),
+            request_headers=("Last-Event-ID",),
+            parameters=OF_MANY,
         ),
         "api.open_websocket": Operation(
             "Output",
