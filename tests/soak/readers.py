@@ -106,10 +106,8 @@ class Reader:
                 self._read_once()
             except BROKEN:
                 time.sleep(AGAIN_SECONDS)
-            except AssertionError as why:
-                if "broke off" not in str(why):  # within an event: cut, as others are between two
-                    return  # no end and no news for a minute and a half
-                time.sleep(AGAIN_SECONDS)
+            except AssertionError:
+                return  # no end and no news for a minute and a half
 
     def _read_once(self) -> None:
         self.seen.connections += 1
