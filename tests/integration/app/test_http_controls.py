@@ -201,10 +201,13 @@ def test_it_needs_sight_of_the_session(api: Api, run: Run, verb: str, body: dict
 # What is noted in the session's row.
 
 
-def test_a_new_size_is_shown(ask: Any, api: Api, run: Run) -> None:
-    ask(run.session_id, "resize", SIZE)
+def test_a_new_size_is_shown(ask: Any, api: Api, run: Run, holder: Holder) -> None:
+    answer = ask(run.session_id, "resize", SIZE)
 
     assert eventually(lambda: api.get(f"/sessions/{run.session_id}").json()["terminal"] == SIZE)
+    assert holder.hears()
+    run.deliver(run.fetch()[0])
+    assert answer.result(SECONDS).status_code == 200
 
 
 def test_more_time_is_counted_from_now(ask: Any, run: Run, holder: Holder, web: Web) -> None:
