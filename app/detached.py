@@ -61,7 +61,8 @@ class Detached(Response):
             self._abandon()
 
     def _head(self) -> bytes:
-        lines = [f"HTTP/1.1 {self.status}", f"Date: {formatdate(time.time(), usegmt=True)}", "Connection: close"]
+        # As the seed has it. Without a length the body lasts until the close, whatever this says (RFC 9112, 6.3).
+        lines = [f"HTTP/1.1 {self.status}", f"Date: {formatdate(time.time(), usegmt=True)}", "Connection: keep-alive"]
         lines += [f"{name}: {value}" for name, value in self.headers if name.lower() not in OWN]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 

@@ -10,7 +10,7 @@ from app.api.messages import MESSAGES
 from app.errors import STATUSES
 from app.openapi import answers
 from app.openapi.collected import REF, Schemas, member_of
-from app.openapi.events import ANSWERS, EVENTS, OF_MANY
+from app.openapi.events import ANSWERS, EVENTS, OF_ENTRIES, OF_MANY
 from app.openapi.operations import ANY, OPERATIONS, Operation
 from app.openapi.texts import DESCRIPTION, HEADERS, REASONS, TAGS, UNREADABLE, WEBSOCKET
 from core import errors
@@ -109,7 +109,10 @@ def _operation(rule: Rule, operation: Operation, view: Callable[..., Any], schem
         described["x-websocket"] = {
             "subprotocol": "jelmore.v1",
             "send": {name: schemas.request(model) for name, model in MESSAGES.items()},
-            "receive": {name: schemas.answer(model) for name, model in {**ANSWERS, **_entries()}.items()},
+            "receive": {
+                **{name: schemas.message(model, name, {}) for name, model in ANSWERS.items()},
+                **{name: schemas.message(model, name, OF_ENTRIES) for name, model in _entries().items()},
+            },
         }
     return described
 
@@ -152,6 +155,8 @@ def _in_query(operation: Operation) -> Iterable[dict[str, Any]]:
         choices = [choice for choice in resolved.pop("anyOf", ()) if choice != {"type": "null"}]
         described = {**choices[0], **resolved} if len(choices) == 1 else resolved
         parameter = {"name": name, "in": "query", "schema": described}
+        if name in schema.get("required", ()):
+            parameter["required"] = True
         if described.get("type") == "array":
             parameter |= {"style": "form", "explode": True}
         yield parameter

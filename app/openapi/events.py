@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from app.openapi.answers import Fault  # noqa: TC001  (as above)
 from app.times import Instant  # noqa: TC001  (as above)
 from models.lifecycle import Reason, Status  # noqa: TC001  (as above)
 
@@ -150,6 +151,8 @@ class InputReceived(Told):
 class CommandResult(Told):
     """The answer to `resize`, `signal`, `eof`, `interrupt` and `terminate`: the members of the POST's answer besides."""
 
+    model_config = ConfigDict(extra="allow")
+
     command: str
     message: str
     session_id: UUID
@@ -161,6 +164,7 @@ class Refused(Told):
 
     error_code: str
     detail: str
+    errors: list[Fault] | None = None
     id: str | None = None
 
 
@@ -173,3 +177,5 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "command_result": CommandResult,
     "error": Refused,
 }
+OF_ENTRIES: Final = {"seq": {"type": "integer", "description": "The entry's number in the log."}}
+"""What a WebSocket's message of an entry has besides."""

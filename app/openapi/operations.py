@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from app.api import audit, inputs, keys, listing, output, sessions, streams, tickets, waits
+from app.api import audit, inputs, keys, listing, output, search, sessions, streams, tickets, waits
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.api.schemas import (
@@ -22,6 +22,7 @@ from app.api.schemas import (
 from app.api.stats import StatsView
 from app.openapi import answers
 from core import errors
+from streams import cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,17 +81,22 @@ PLACES: Final = (
         "name": "after",
         "in": "query",
         "description": "Behind these entries: one of each session, in their order.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"},
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18}){0,49}$"},
     },
     {**POSITIONS[1], "description": "From so many lines before the end of each."},
     {
         "name": "Last-Event-ID",
         "in": "header",
         "description": "The id of the last event one has: the stream goes on behind it.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18})*$"},
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18}){0,49}$"},
     },
 )
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
+
+CAST: Final = {
+    "type": "string",
+    "description": "An asciicast of version 2: a line of JSON each for its head and its events.",
+}
 
 
 def _asking(
@@ -130,6 +136,20 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             media={"text/plain": OCTETS},
             request_headers=("Range",),
             headers={200: ("Accept-Ranges",), 206: ("Accept-Ranges", "Content-Range")},
+        ),
+        "api.show_recording": Operation(
+            "Output",
+            {200: None},
+            READ,
+            errors=(errors.NoTerminal,),
+            media={cast.MIME_TYPE: CAST},
+        ),
+        "api.search_output": Operation(
+            "Output",
+            {200: answers.Matches},
+            READ,
+            query=search.Wanted,
+            errors=(errors.InvalidPosition, errors.OutputExpired, errors.ValidationFailed),
         ),
         "api.stream_session": Operation(
             "Output",
