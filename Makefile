@@ -17,9 +17,10 @@ unexport VIRTUAL_ENV
 # What tests run inside sessions, and what features use where it is there: Debian's names.
 SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nginx-light nodejs openssh-client procps python3 vim
 
-# Of `make soak`: how long servers and processes are killed, how many sessions run, what decides it all.
+# Of `make soak`: how long servers and processes are killed, how many sessions run, how many readers follow them, what decides it all.
 SECONDS ?= 120
 SESSIONS ?= 30
+READERS ?= 200
 SEED ?=
 
 SYNC := $(UV) sync --locked --all-extras --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
@@ -38,13 +39,13 @@ run: .venv/.installed ## start Jelmore with all it needs on this machine (jelmor
 	@$(VENV)/jelmore up
 
 test: .venv/.installed ## the test suite; some of it: make test ARGS="tests/unit -k backoff"
-	$(VENV)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(VENV)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-full: .venv/.installed ## the test suite with leases, margins and graces as long as in production: an hour
 	JELMORE_TESTS_FULL=1 $(VENV)/python -m pytest -o timeout=900 $(ARGS)
 
-soak: .venv/.installed ## kill and stop everything at random under load, then compare: SECONDS=120 SESSIONS=30 SEED=...
-	$(VENV)/python -m tests.soak --seconds $(SECONDS) --sessions $(SESSIONS) $(if $(SEED),--seed $(SEED))
+soak: .venv/.installed ## kill and stop everything at random under load, then compare: SECONDS=120 SESSIONS=30 READERS=200 SEED=...
+	$(VENV)/python -m tests.soak --seconds $(SECONDS) --sessions $(SESSIONS) --readers $(READERS) $(if $(SEED),--seed $(SEED))
 
 check: .venv/.installed ## format, lint, types, import contracts, migrations in step with the tables
 	$(VENV)/ruff format --check .

@@ -12,6 +12,11 @@ CANONICAL: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{1
 NOBODY: Final = UUID(int=0)
 
 
+def id_of(text: str) -> UUID:
+    """Return the id that stands in a request; what is none becomes the id that nothing has."""
+    return UUID(text) if CANONICAL.fullmatch(text) else NOBODY
+
+
 class IdConverter(BaseConverter):
     """The id of a session or a key. A malformed one becomes the id that nothing has.
 
@@ -20,7 +25,7 @@ class IdConverter(BaseConverter):
 
     def to_python(self, value: str) -> UUID:
         """Return the id."""
-        return UUID(value) if CANONICAL.fullmatch(value) else NOBODY
+        return id_of(value)
 
     def to_url(self, value: Any) -> str:
         """Return the id's text."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from app.key_watch import KeyWatch, Watched
     from app.open_streams import Place
-    from streams.followers import Follower
+    from streams.sending import Stream
 
 log = structlog.get_logger("app.access")
 
@@ -61,7 +61,8 @@ class Detached(Response):
             self._abandon()
 
     def _head(self) -> bytes:
-        lines = [f"HTTP/1.1 {self.status}", f"Date: {formatdate(time.time(), usegmt=True)}", "Connection: close"]
+        # As the seed has it. Without a length the body lasts until the close, whatever this says (RFC 9112, 6.3).
+        lines = [f"HTTP/1.1 {self.status}", f"Date: {formatdate(time.time(), usegmt=True)}", "Connection: keep-alive"]
         lines += [f"{name}: {value}" for name, value in self.headers if name.lower() not in OWN]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
@@ -94,7 +95,7 @@ class Visit:
             self.key_watch.leave(self.watched)
             self.watched = None
 
-    def left(self, follower: Follower) -> None:
+    def left(self, follower: Stream) -> None:
         """Take note that a stream has ended."""
         self.leave()
         log.info(

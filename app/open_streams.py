@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     from models.tables import Session
 
 
+Followed = Sequence[tuple[str, "UUID"]]
+"""Sessions, each behind its owner."""
+
+
 class Place:
     """A stream's place. Given back once, however often."""
 
     __slots__ = ("_followed", "_holds", "_key", "_streams")
 
-    def __init__(
-        self, streams: OpenStreams, followed: tuple[str, UUID] | None, key: str | None, *, holds: bool
-    ) -> None:
+    def __init__(self, streams: OpenStreams, followed: Followed, key: str | None, *, holds: bool) -> None:
         self._streams: OpenStreams | None = streams
         self._followed = followed
         self._key = key
@@ -61,44 +64,42 @@ class OpenStreams:
         return len(self._followed)
 
     def by_owner(self) -> dict[str, dict[UUID, int]]:
-        """Return how many streams are open of each owner's sessions."""
+        """Return how many streams are open of each owner's sessions: one of many sessions is one of each."""
         counts: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
         for (owner, session_id), count in self._followed.items():
             counts[owner][session_id] = count
         return dict(counts)
 
-    def enter(self, session: Session | None, key: str | None = None, *, holds: bool = True) -> Place:
-        """Take a place, for the key of that identity. Raises TooManyStreamsOfKey or TooManyStreams.
+    def enter(self, *sessions: Session, key: str | None = None, holds: bool = True) -> Place:
+        """Take a place for one stream of any sessions, for the key of that identity. Raises TooManyStreamsOfKey or TooManyStreams.
 
-        `session`: None for a stream that is no session's.
         `holds`: whether the stream holds one of the server's connections.
         """
         if key is not None and self._cap_per_key is not None and self._keys[key] >= self._cap_per_key:
             raise TooManyStreamsOfKey
         if self._total >= self._cap or (holds and self._held >= self._cap_held):
             raise TooManyStreams
-        followed = None if session is None else (session.owner, session.id)
-        if followed is not None:
-            self._followed[followed] += 1
+        followed = [(session.owner, session.id) for session in sessions]
+        self._followed.update(followed)
         self._total += 1
         self._held += holds
         if key is not None:
             self._keys[key] += 1
         return Place(self, followed, key, holds=holds)
 
-    def left(self, followed: tuple[str, UUID] | None, key: str | None, *, holds: bool) -> None:
+    def left(self, followed: Followed, key: str | None, *, holds: bool) -> None:
         """Take a place back: `Place.leave` says so, once."""
         self._total -= 1
         self._held -= holds
-        if followed is not None:
-            _subtract(self._followed, followed)
+        for each in followed:
+            _subtract(self._followed, each)
         if key is not None:
             _subtract(self._keys, key)
 
     @contextmanager
     def place(self, session: Session, key: str | None = None) -> Iterator[None]:
         """Hold a place, and one of the server's connections, for a while. Raises TooManyStreamsOfKey or TooManyStreams."""
-        place = self.enter(session, key)
+        place = self.enter(session, key=key)
         try:
             yield
         finally:

@@ -33,7 +33,12 @@ VERBS: Final = {
     ("GET", True): "show",
     ("DELETE", True): "delete",
 }
-WORDS: Final = {"session.delete": "session.terminate", "key.delete": "key.revoke", "session.tickets": "session.ticket"}
+WORDS: Final = {
+    "session.delete": "session.terminate",
+    "key.delete": "key.revoke",
+    "session.tickets": "session.ticket",
+    "stream.list": "session.stream",
+}
 ADDRESS_LENGTH: Final = 100
 """Longer than any address: a proxy that is trusted may still send anything."""
 
@@ -46,6 +51,11 @@ def install(app: Flask) -> None:
 def origin() -> Origin:
     """Return the key and the request that cause a change."""
     return Origin(current_caller().key_name, request_id.current())
+
+
+def about(session_id: UUID) -> None:
+    """Say whom this request is about, where its path does not: should it be refused, that is its target."""
+    g.target = session_id
 
 
 def note(
@@ -101,7 +111,8 @@ def _note_refusal(response: Response) -> Response:
     reading = request.method in READING or rule.rule.endswith("/wait")  # a POST for its body's sake
     missed = code == SessionNotFound.code
     if not reading or missed or response.status_code in REFUSED or code == KeyInQuery.code:
-        target = next((str(value) for value in (request.view_args or {}).values() if isinstance(value, UUID)), None)
+        named = [g.get("target"), *(request.view_args or {}).values()]
+        target = next((str(value) for value in named if isinstance(value, UUID)), None)
         claimed = claimed_key() if code == InvalidApiKey.code else None
         detail = None if claimed is None else {"claimed_key": str(claimed)}
         refused = _deed(action_of(request.method, rule.rule), code, target, current_web().clock.at(), detail)

@@ -1,4 +1,7 @@
-"""Where a stream begins: Last-Event-ID beats `after`, that beats `tail`; without any, at the start."""
+"""Where a stream begins: Last-Event-ID beats `after`, that beats `tail`; without any, at the start.
+
+A stream of many sessions has a place in each: their numbers in order, with commas between them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from models.lifecycle import ENDED_BY, Reason, Trigger
 from streams import output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
     from werkzeug.datastructures import Headers
 
@@ -37,16 +41,31 @@ class Start:
 
 def start_of(log: Log, session: Session, headers: Headers, args: Mapping[str, str]) -> Start | None:
     """Return where a stream of this session begins; None if it was read to its end. Raises InvalidPosition."""
+    return starts_of(log, [session], headers, args)[0]
+
+
+def starts_of(log: Log, sessions: Sequence[Session], headers: Headers, args: Mapping[str, str]) -> list[Start | None]:
+    """Return where a stream begins in each of these sessions; None for those that were read to their end.
+
+    Raises InvalidPosition.
+    """
     asked = headers.get("Last-Event-ID") or args.get("after")
     if asked is None:
-        return _tail(log, session, args["tail"]) if "tail" in args else Start()
-    after = number(asked)
-    if session.ended_at is None:
-        _check_live(log, session, after, time.sleep)
-    elif after == session.last_seq:
-        return None
-    elif after > session.last_seq and not _may_have_lost(session):
+        return [_tail(log, session, args["tail"]) if "tail" in args else Start() for session in sessions]
+    places = [number(text) for text in asked.split(",")]
+    if len(places) != len(sessions):
         raise InvalidPosition
+    each = list(zip(sessions, places, strict=True))
+    _check_live(log, {session.id: after for session, after in each if session.ended_at is None}, time.sleep)
+    return [_start(session, after) for session, after in each]
+
+
+def _start(session: Session, after: int) -> Start | None:
+    if session.ended_at is not None:
+        if after == session.last_seq:
+            return None
+        if after > session.last_seq and not _may_have_lost(session):
+            raise InvalidPosition
     return Start(after)
 
 
@@ -65,9 +84,13 @@ def _tail(log: Log, session: Session, text: str) -> Start:
     return Start(log.head(session.id) if session.ended_at is None else session.last_seq - 1)
 
 
-def _check_live(log: Log, session: Session, after: int, sleep: Callable[[float], None]) -> None:
+def _check_live(log: Log, wanted: Mapping[UUID, int], sleep: Callable[[float], None]) -> None:
+    """See that live logs are as long as their readers say. Raises InvalidPosition."""
     for seconds in HEAD_LOOKS:
-        if after <= log.head(session.id):
+        ahead = {session_id: after for session_id, after in wanted.items() if after}
+        heads = log.heads(ahead) if ahead else {}
+        wanted = {session_id: after for session_id, after in ahead.items() if after > heads[session_id]}
+        if not wanted:
             return
         sleep(seconds)
     raise InvalidPosition

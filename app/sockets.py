@@ -19,7 +19,8 @@ from wsproto.utilities import LocalProtocolError
 from app.incoming import MESSAGE_BYTES, Incoming, TooLarge
 from core import metrics
 from core.errors import InvalidApiKey
-from streams.followers import LINGER_SECONDS, Follower
+from streams.followers import Follower
+from streams.sending import LINGER_SECONDS
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -85,8 +86,8 @@ class Socket(Follower):
     """An open WebSocket: whole messages in, whole frames out."""
 
     __slots__ = (
-        *("_bounds", "_closed_at", "_heard_at", "_incoming", "_is_paused", "_next_ping", "_room", "_theirs", "_wire"),
-        *("closed", "talk"),
+        *("_bounds", "_closed_at", "_has_failed", "_heard_at", "_incoming", "_is_paused", "_next_ping", "_room"),
+        *("_theirs", "_wire", "closed", "talk"),
     )
 
     transport = "websocket"
@@ -105,6 +106,8 @@ class Socket(Follower):
         """The code of the close that was sent, or is waiting to be."""
         self._closed_at = 0.0
         self._theirs: CloseConnection | None = None
+        self._has_failed = False
+        """Whether the other side has sent what is no frame: no goodbye of its own is to be expected."""
         self.talk: Talk | None = None
 
     # Out.
@@ -174,6 +177,8 @@ class Socket(Follower):
 
     def received(self, data: bytes) -> None:
         """Take what has come apart, and pass on what it says."""
+        if self._theirs is not None:
+            return
         self._heard_at = time.monotonic()
         self._wire.receive_data(data)
         for said in self._wire.events():
@@ -206,7 +211,8 @@ class Socket(Follower):
 
     def _hang_up(self, theirs: CloseConnection) -> None:
         self._theirs = theirs
-        self.listen(wanted=False)
+        self._has_failed = self._wire.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
+        self.listen(wanted=self._has_failed)  # what is left unread would take our last bytes with it
         if self.closed is not None:
             self._end_if_over()
             return
@@ -254,8 +260,12 @@ class Socket(Follower):
     # The end.
 
     def _end_if_over(self) -> None:
-        if not self.size and self._wire.state is ConnectionState.CLOSED:
+        if self.size or not self.is_open:
+            return
+        if self._wire.state is ConnectionState.CLOSED:
             self.lost("lost")
+        elif self._has_failed and self._wire.state is ConnectionState.LOCAL_CLOSING:
+            self.half_close()
 
     def lost(self, why: str) -> None:
         """Close at once: both sides have said goodbye, or nobody is there any more."""

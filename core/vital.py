@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import gevent
@@ -25,6 +26,9 @@ SOFTWARE_ERROR: Final = 70
 """Exit code of a process that met an error nobody foresaw (EX_SOFTWARE)."""
 TICK_SECONDS: Final = 0.05
 STALL_SECONDS: Final = 0.3
+STALLED: Final = "the hub stood still"
+SCHEDSTAT: Final = Path("/proc/self/schedstat")
+"""Nanoseconds on a processor, and ready for one (Linux, Documentation/scheduler/sched-stats)."""
 
 
 def die(what: str) -> NoReturn:
@@ -71,13 +75,22 @@ def watch_hub() -> Greenlet[Any]:
 
 
 def _watch_hub() -> NoReturn:
-    before = time.monotonic()
+    before, unserved_before = time.monotonic(), unserved_seconds()
     while True:
         gevent.sleep(TICK_SECONDS)
-        now = time.monotonic()
+        now, unserved = time.monotonic(), unserved_seconds()
         stall = now - before - TICK_SECONDS
         metrics.HUB_LAG_SECONDS.observe(max(0.0, stall))
         if stall > STALL_SECONDS:
             metrics.HUB_STALLS.observe(stall)
-            log.warning("the hub stood still", seconds=round(stall, 3))
-        before = now
+            # What it was ready for and had no processor is the machine's doing; the rest, somebody blocked it.
+            log.warning(STALLED, seconds=round(stall, 3), without_processor=round(unserved - unserved_before, 3))
+        before, unserved_before = now, unserved
+
+
+def unserved_seconds() -> float:
+    """Return how long this process's main thread was ready to run and had no processor; 0 where the kernel does not count."""
+    try:
+        return int(SCHEDSTAT.read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Table
+    from sqlalchemy import Row, Table
 
     from models.database import Transaction
 
@@ -216,6 +216,13 @@ def listing(tx: Transaction, session_id: UUID, *, after: int, limit: int) -> lis
     wanted = select(*columns).where(Input.session_id == session_id, Input.input_seq > after)
     rows = tx.execute(wanted.order_by(Input.input_seq).limit(limit))
     return [Shown(row[0], row[1], Kind(row[2]), State(row[3]), *row[4:]) for row in rows]
+
+
+def resizes(tx: Transaction, session_id: UUID) -> Sequence[Row[tuple[int, datetime, dict[str, Any]]]]:
+    """Return (output_offset, written_at, detail) of every resize that was carried out, in order."""
+    columns = select(Input.output_offset, Input.written_at, Input.detail)
+    done = (Input.session_id == session_id) & (Input.kind == Kind.RESIZE) & (Input.state == State.WRITTEN)
+    return tx.execute(columns.where(done, Input.output_offset.is_not(None)).order_by(Input.input_seq)).all()
 
 
 # Fetch and mark in one statement, joined on the fence: a holder that lost its session gets nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import gevent
 import structlog
@@ -13,11 +13,11 @@ from streams.entries import Entry
 from streams.ring import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from streams.followers import Follower
     from streams.log import Log, Reading
+    from streams.ring import Channel, Wish
 
 log = structlog.get_logger(__name__)
 
@@ -37,16 +37,52 @@ class Place(NamedTuple):
     skip_to: int
 
 
+class Reader(Protocol):
+    """Who follows a log: a socket, or one of several that share one."""
+
+    session_id: UUID
+    wish: Wish
+    cursor: int
+    skips: bool
+    channel: Channel | None
+    asking: Place | None
+    ahead: Sequence[Frame]
+    ends: bool
+    unread_since: float | None
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes wait for the socket."""
+
+    def take(self, frames: Sequence[Frame]) -> None:
+        """Send frames that follow, as far as the socket takes them at once."""
+
+    def at_end(self) -> None:
+        """End: the session's end has been sent."""
+
+    def refuse(self, fault: JelmoreError) -> None:
+        """End: the log cannot be read."""
+
+    def may_ask(self) -> bool:
+        """Whether the log may be read for it now; if not, it is told when."""
+
+    def park(self) -> None:
+        """Wait until somebody may know what follows."""
+
+    def settle(self, channel: Channel) -> None:
+        """Wait for what is new."""
+
+
 class CatchingUp:
     """The looks at the log that followers ask for."""
 
-    def __init__(self, reader: Log, go_on: Callable[[Follower], None]) -> None:
+    def __init__(self, reader: Log, go_on: Callable[[Reader], None]) -> None:
         self._log = reader
         self._go_on = go_on
-        self._asked: dict[Place, list[Follower]] = {}
+        self._asked: dict[Place, list[Reader]] = {}
         self._readers = 0
 
-    def ask(self, follower: Follower) -> None:
+    def ask(self, follower: Reader) -> None:
         """Have the log read behind a follower's cursor; it goes on when that is done."""
         skip_to = follower.wish.skip_to if follower.skips else 0
         place = Place(follower.session_id, follower.cursor, skip_to)
@@ -64,7 +100,7 @@ class CatchingUp:
         finally:
             self._readers -= 1
 
-    def _read(self, place: Place, followers: list[Follower]) -> None:
+    def _read(self, place: Place, followers: list[Reader]) -> None:
         reading: Reading | None = None
         fault: JelmoreError | None = None
         try:
@@ -89,7 +125,7 @@ class CatchingUp:
                 follower.unread_since = None
                 self._nothing_yet(follower)
 
-    def _unread(self, follower: Follower, fault: JelmoreError | None) -> None:
+    def _unread(self, follower: Reader, fault: JelmoreError | None) -> None:
         now = time.monotonic()
         follower.unread_since = follower.unread_since or now
         if fault is not None and (
@@ -98,18 +134,14 @@ class CatchingUp:
             log.warning("a stream cannot go on", session_id=str(follower.session_id), error=fault.code)
             follower.refuse(fault)
         else:
-            self._park(follower)
+            follower.park()
 
-    def _nothing_yet(self, follower: Follower) -> None:
+    def _nothing_yet(self, follower: Reader) -> None:
         channel = follower.channel
         if channel is not None and not follower.skips and channel.since(follower.cursor) is not None:
             self._go_on(follower)  # meanwhile the ring knows
         else:
-            self._park(follower)
-
-    def _park(self, follower: Follower) -> None:
-        if follower.channel is not None:
-            follower.channel.parked.add(follower)
+            follower.park()
 
 
 def cut(entry: Entry, skip_to: int) -> Entry:

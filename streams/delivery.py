@@ -21,7 +21,7 @@ from streams.ring import Wish
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streams.catching_up import CatchingUp
+    from streams.catching_up import CatchingUp, Reader
     from streams.followers import Follower
     from streams.ring import Channel, Form, Frame
 
@@ -126,7 +126,7 @@ class Delivery:
 
     # One follower.
 
-    def go_on(self, follower: Follower) -> None:
+    def go_on(self, follower: Reader) -> None:
         """Send what follows, as long as the socket takes it; leave the follower where it is to wait."""
         channel = follower.channel
         for _ in range(TAKES):
@@ -137,15 +137,17 @@ class Delivery:
                 return
             frames = follower.ahead or (None if follower.skips else channel.since(follower.cursor))
             if frames is None:
-                self._catching_up.ask(follower)
+                if follower.may_ask():
+                    self._catching_up.ask(follower)
                 return
             if not frames:
-                self._group(channel, follower).join(follower)
+                follower.settle(channel)
                 return
             follower.take(frames)
         gevent.get_hub().loop.run_callback(self.go_on, follower)  # others first
 
-    def _group(self, channel: Channel, follower: Follower) -> Group:
+    def group(self, channel: Channel, follower: Follower) -> Group:
+        """Return a group that stands where a follower does, and has room."""
         view = (follower.form, follower.wish.kinds)
         for group in channel.groups:
             if group.cursor == follower.cursor and group.view == view and len(group.members) < MEMBERS:
@@ -172,9 +174,11 @@ class Delivery:
                 channel.told = False
                 for group in [*channel.groups]:
                     while self._served(channel, group):
-                        if time.monotonic() - began > SLICE_SECONDS:
-                            gevent.sleep(0)
-                            began = time.monotonic()
+                        began = _paused(began)
+                apart, channel.apart = channel.apart, set()
+                for reader in apart:
+                    self.go_on(reader)
+                    began = _paused(began)
                 self._tidy(channel)
 
     def _served(self, channel: Channel, group: Group) -> bool:
@@ -212,3 +216,11 @@ class Delivery:
         self._chunk = None
         channel.groups = [group for group in channel.groups if group.members]
         self.unpark(channel)
+
+
+def _paused(began: float) -> float:
+    """Let others run if so much was sent; return when this began again."""
+    if time.monotonic() - began <= SLICE_SECONDS:
+        return began
+    gevent.sleep(0)
+    return time.monotonic()

@@ -12,7 +12,6 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from uuid import UUID
 
 import gevent
 import orjson
@@ -26,8 +25,8 @@ from core.vital import spawn_vital
 from models import feed
 from models.events import BEGINNING
 from streams import sse
-from streams.followers import EventStream
-from streams.ring import CHUNK_BYTES, Wish
+from streams.ring import CHUNK_BYTES
+from streams.sending import OverEvents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,7 +46,6 @@ ROWS: Final = 200
 KEPT_BYTES: Final = 1024 * 1024
 READS_AT_ONCE: Final = 4
 TURN: Final = 64
-NO_SESSION: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +74,11 @@ class Feed:
         """Begin to look, whenever somebody follows."""
         spawn_vital("event feed", self._keep_looking)
 
-    def admit(self, tail: EventTail) -> None:
-        """Let a reader begin where it stands."""
+    def admit(self, tail: EventTail, first: bytes) -> None:
+        """Let a reader begin where it stands, with what is to be sent before."""
         self._tails.add(tail)
         metrics.FOLLOWERS.labels(tail.transport).inc()
+        tail.hub.adopt(tail, first)
         self._wanted.set()
         self.go_on(tail)
 
@@ -138,7 +137,7 @@ class Feed:
         while tail.is_ready:
             if tail.place < self._since or self._until == BEGINNING:
                 tail.reading = True
-                gevent.spawn(self._catch_up, tail)
+                spawn_vital("event reader catching up", self._catch_up, tail)
                 return
             if tail.place >= self._until:
                 return
@@ -213,7 +212,7 @@ def checkpoint(place: Position, *, first: bool = False) -> bytes:
     return b"%bid: %b\nevent: %b\ndata: %b\n\n" % (retry, str(place).encode(), name, orjson.dumps(members))
 
 
-class EventTail(EventStream):
+class EventTail(OverEvents):
     """A reader of events on a socket of its own."""
 
     __slots__ = ("feed", "place", "reading", "wanted")
@@ -221,7 +220,7 @@ class EventTail(EventStream):
     transport: ClassVar[str] = "events"
 
     def __init__(self, hub: Hub, events: Feed, place: Position, wanted: Wanted, fd: int) -> None:
-        super().__init__(hub, NO_SESSION, Wish(), fd)
+        super().__init__(hub, fd)
         self.feed = events
         self.place = place
         self.wanted = wanted
@@ -244,7 +243,6 @@ class EventTail(EventStream):
         """Say how far it is: whoever filters need not read again what was passed over."""
         return checkpoint(self.place)
 
-    def lost(self, why: str) -> None:
-        """Close at once."""
+    def part(self) -> None:
+        """Follow nothing any more."""
         self.feed.forget(self)
-        super().lost(why)

@@ -99,6 +99,20 @@ class Log:
         except redis.RedisError:
             return 0
 
+    def heads(self, session_ids: Collection[UUID]) -> dict[UUID, int]:
+        """Return the seq of the last entry known of each session, in two trips. Raises DatabaseUnavailable if nobody knows."""
+        try:
+            heads = self.live_heads(session_ids)
+        except redis.RedisError:
+            heads = dict.fromkeys(session_ids, 0)
+        try:
+            for session_id, look in self.looks(session_ids).items():
+                heads[session_id] = max(heads[session_id], look.last_stored_seq)
+        except DatabaseUnavailable:
+            if not all(heads.values()):
+                raise
+        return heads
+
     def live_heads(self, session_ids: Collection[UUID]) -> dict[UUID, int]:
         """Return the last seq Redis has of each session, in one trip. Raises redis.RedisError."""
         if time.monotonic() < self._rests_until:

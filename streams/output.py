@@ -95,7 +95,8 @@ def tail_offset(log: Log, session_id: UUID, lines: int) -> tuple[int, int]:
         while newlines and (position := entry.data.rfind(b"\n", 0, position)) >= 0:
             newlines -= 1
         if not newlines:
-            return entry.seq - 1, entry.offset + position + 1
+            start = entry.offset + position + 1
+            return (entry.seq if start == entry.end_offset else entry.seq - 1), start
     return 0, 0
 
 

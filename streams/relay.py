@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from streams.catching_up import Reader
     from streams.doorbells import Doorbells
     from streams.followers import Follower
     from streams.log import Log, Reading
+    from streams.many import ManyStream
+    from streams.sending import Stream
 
 log = structlog.get_logger(__name__)
 
@@ -73,8 +76,8 @@ class Hub:
         self._limits = limits
         self._channels: dict[UUID, Channel] = {}
         self._reads = BoundedSemaphore(READS_AT_ONCE)
-        self._wheel: Wheel[Follower] = Wheel(TICK_SECONDS, time.monotonic())
-        self._open: set[Follower] = set()
+        self._wheel: Wheel[Stream] = Wheel(TICK_SECONDS, time.monotonic())
+        self._open: set[Stream] = set()
         self._leaving = False
 
     def open(self) -> None:
@@ -108,32 +111,55 @@ class Hub:
             self.leave(channel, follower.transport)
             return
         follower.channel = channel
-        follower.write(first)
-        self.wake_at(follower, follower.tick(time.monotonic()))
-        if self._leaving:
-            follower.leave()
+        self.adopt(follower, first)
         self.delivery.go_on(follower)
+
+    def admit_many(self, stream: ManyStream, first: bytes) -> None:
+        """Let a stream of many sessions begin, with what is to be sent before the logs."""
+        self._open.add(stream)
+        for part in stream.parts:
+            if part.is_over:
+                continue
+            channel = self.join(part.session_id)
+            if not stream.is_open:  # gone meanwhile
+                self.leave(channel)
+                return
+            part.channel = channel
+        self.adopt(stream, first)
+        stream.go_on()
+
+    def adopt(self, stream: Stream, first: bytes) -> None:
+        """Keep a stream's time, and send what comes first."""
+        self._open.add(stream)
+        stream.write(first)
+        self.wake_at(stream, stream.tick(time.monotonic()))
+        if self._leaving:
+            stream.leave()
 
     def part(self, follower: Follower) -> None:
         """Take a follower off its log."""
-        channel, follower.channel = follower.channel, None
-        if channel is None:
-            return
-        follower.asking = None
         if follower.group is not None:
             follower.group.leave(follower)
-        channel.parked.discard(follower)
-        self.leave(channel, follower.transport)
+        self.drop(follower, follower.transport)
 
-    def forget(self, follower: Follower) -> None:
-        """Take note that a follower's socket is closed."""
-        self._open.discard(follower)
+    def drop(self, reader: Reader, transport: str | None = None) -> None:
+        """Take a reader off its log."""
+        channel, reader.channel = reader.channel, None
+        if channel is not None:
+            reader.asking = None
+            channel.apart.discard(reader)
+            channel.parked.discard(reader)
+            self.leave(channel, transport)
 
-    def wake_at(self, follower: Follower, at: float) -> None:
-        """Look at a follower then."""
-        self._wheel.add(follower, at)
+    def forget(self, stream: Stream) -> None:
+        """Take note that a socket is closed."""
+        self._open.discard(stream)
 
-    def _go_on(self, follower: Follower) -> None:
+    def wake_at(self, stream: Stream, at: float) -> None:
+        """Look at a stream then."""
+        self._wheel.add(stream, at)
+
+    def _go_on(self, follower: Reader) -> None:
         self.delivery.go_on(follower)
 
     def _keep_time(self) -> None:
@@ -159,15 +185,16 @@ class Hub:
         """Whether this process leaves: whoever waits is to come again, elsewhere."""
         return self._leaving
 
-    def join(self, session_id: UUID, transport: str) -> Channel:
-        """Return a session's channel, for one more who follows it."""
+    def join(self, session_id: UUID, transport: str | None = None) -> Channel:
+        """Return a session's channel, for one more who follows it; `transport`: counted as a stream of its own."""
         channel = self._channels.get(session_id)
         if channel is None:
             channel = self._channels[session_id] = Channel(session_id, self._limits.ring_bytes)
             self._doorbells.subscribe(session_id)
             spawn_vital("ring's begin", self._begin, channel)
         channel.followers += 1
-        metrics.FOLLOWERS.labels(transport).inc()
+        if transport is not None:
+            metrics.FOLLOWERS.labels(transport).inc()
         return channel
 
     def _begin(self, channel: Channel) -> None:
@@ -182,10 +209,11 @@ class Hub:
         channel.wake()
         self.delivery.unpark(channel)
 
-    def leave(self, channel: Channel, transport: str) -> None:
+    def leave(self, channel: Channel, transport: str | None = None) -> None:
         """Let go of a channel."""
         channel.followers -= 1
-        metrics.FOLLOWERS.labels(transport).dec()
+        if transport is not None:
+            metrics.FOLLOWERS.labels(transport).dec()
         if channel.followers == 0:
             gevent.spawn_later(LINGER_SECONDS, self._drop, channel)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from uuid import UUID
 
+    from streams.catching_up import Reader
     from streams.delivery import Group
-    from streams.followers import Follower
 
 CHUNK_BYTES: Final = 64 * 1024
 """About as much is handed to a follower's socket at once: what the kernel takes without a pause."""
@@ -96,8 +96,10 @@ class Channel:
         self.news = Event()
         self.groups: list[Group] = []
         """Followers who have everything, by what they want."""
-        self.parked: set[Follower] = set()
-        """Followers who cannot know yet what follows."""
+        self.apart: set[Reader] = set()
+        """Readers who have everything, and are in no group."""
+        self.parked: set[Reader] = set()
+        """Readers who cannot know yet what follows."""
         self.told = False
         """Whether its news are about to be sent."""
         self._ring_bytes = ring_bytes

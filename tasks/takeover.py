@@ -85,7 +85,8 @@ class Salvage:
                 session = claims.held(tx, session_id, fence)
                 if session.status in FINAL:
                     return None
-                torn = salvaged.torn and session.started_at is not None  # what never ran has shown nothing
+                # What nobody had claimed has shown nothing. `started_at` would not tell: readers may be ahead of it.
+                torn = salvaged.torn and session.worker is not None
                 tail = stored.tail_of(tx, session_id, salvaged.entries, torn=torn)
                 restarts = ending.reason is Reason.WORKER_LOST and can_begin_again(session, self.settings)
                 if restarts:

@@ -83,7 +83,8 @@ class Stream:
                 event = _parse(block)
                 if event is not None:
                     yield event
-        assert buffer == b"", f"the stream broke off within an event: {buffer[:200]!r}"
+        if buffer:
+            raise ConnectionError(f"the stream broke off within an event: {buffer[:200]!r}")
 
     def until(self, kind: str) -> list[Event]:
         """Read up to and with the first event of a kind."""

@@ -161,6 +161,10 @@ class Crowd:
         """Whether every stream is closed."""
         return not any(one.is_open for one in self.all)
 
+    def unfinished(self) -> list[One]:
+        """Return those who have not seen the end."""
+        return [one for one in self.all if b"\nevent: terminated\n" not in one.log]
+
     def state(self) -> str:
         """Say where they are."""
         seen = sorted(one.last_id for one in self.all)

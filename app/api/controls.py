@@ -94,13 +94,15 @@ def ending_input() -> Question:
 def resizing(rows: int, cols: int) -> Question:
     """Ask for another size of the terminal."""
     size = {"rows": rows, "cols": cols}
+    detail: dict[str, object] = {**size}
 
     def note_size(session: Session, _: datetime) -> None:
         if session.terminal is None:
             raise NoTerminal
+        detail["was"] = session.terminal  # a recording begins with the size before the first of these
         session.terminal = size
 
-    return Question(NewInput(Kind.RESIZE, detail=size), note_size)
+    return Question(NewInput(Kind.RESIZE, detail=detail), note_size)
 
 
 def _need_process(session: Session, _: datetime) -> None:

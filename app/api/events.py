@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
-from flask import Response, jsonify, request
+from flask import jsonify, request
 from pydantic import BeforeValidator, Field
 
 from app.api.root import blueprint
-from app.api.streams import HEADERS
 from app.auth import current_caller, requires
-from app.detached import Detached, can_detach, visit
+from app.event_streams import Opening, only_headers, opened
 from app.keyring import Permission
 from app.limits import limited
-from app.origin import note
 from app.queries import Query, read_query
 from app.times import Moment  # noqa: TC001  (as above)
 from app.web import current_web
-from core.errors import InvalidApiKey, InvalidPosition, JelmoreError
+from core.errors import InvalidPosition
 from models import feed
 from models.events import BEGINNING, EventKind, Position
 from models.feed import Wanted
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
     from flask.typing import ResponseReturnValue
 
-    from app.key_watch import Watched
-    from app.open_streams import Place
     from app.web import Web
 
 POLL_SECONDS: Final = 0.5
@@ -88,67 +84,29 @@ def stream_events() -> ResponseReturnValue:
     wanted = read_query(Filter).wanted()
     place = _after(request.headers.get("Last-Event-ID") or request.args.get("after"))
     if request.method == "HEAD":
-        return Response(iter(()), headers=HEADERS)
+        return only_headers()
     with web.database.transaction() as tx:
         start = place or feed.end(tx)
-    detached = can_detach()
-    seat = web.streams.enter(None, current_caller().identity, holds=not detached)
-    try:
-        with web.database.transaction() as tx:
-            note(tx, "event.stream", None, at=web.clock.at())
-    except BaseException:
-        seat.leave()
-        raise
-    return _detached(web, start, wanted, seat) if detached else _served(web, start, wanted, seat)
+    make = partial(EventTail, web.hub, web.events, start, wanted)
+    pull = partial(_pulled, web, start, wanted)
+    return opened(web, Opening("event.stream", checkpoint(start, first=True), make, web.events.admit, pull))
 
 
-def _detached(web: Web, start: Position, wanted: Wanted, seat: Place) -> Response:
-    """Let the hub write the stream."""
-    came, caller = visit(seat), current_caller()
-
-    def adopt(fd: int, head: bytes) -> None:
-        tail = EventTail(web.hub, web.events, start, wanted, fd)
-        tail.left = came.left
-        web.hub.admit(tail, head + checkpoint(start, first=True), follows=False)
-        if tail.is_open:
-            came.watched = web.key_watch.enter(caller, tail.cut, partial(tail.refuse, InvalidApiKey()))
-            web.events.admit(tail)
-
-    return Detached(adopt, came.leave, headers=HEADERS)
-
-
-def _served(web: Web, start: Position, wanted: Wanted, seat: Place) -> Response:
-    """Let the server write the stream, one of its connections long."""
-    watched = web.key_watch.enter(current_caller())
-    response = Response(_events(web, start, wanted, watched), headers=HEADERS)
-
-    def left() -> None:
-        seat.leave()
-        web.key_watch.leave(watched)
-
-    response.call_on_close(left)
-    return response
-
-
-def _events(web: Web, place: Position, wanted: Wanted, watched: Watched) -> Iterator[bytes]:
-    yield checkpoint(place, first=True)
+def _pulled(web: Web, place: Position, wanted: Wanted) -> Iterator[bytes]:
+    """Yield events from a position on, until the process leaves."""
     said = web.clock.now()
-    try:
-        while not web.hub.leaving:
-            rows, place = event_feed.read(web.database, place, wanted)
-            watched.check()
-            for row in rows:
-                yield event_feed.frame(row)
-            if rows:
-                said = web.clock.now()
-                continue
-            if web.clock.now() - said >= web.settings.heartbeat_seconds:
-                said = web.clock.now()
-                yield checkpoint(place)
-            time.sleep(POLL_SECONDS)
-        yield sse.GOODBYE
-    except JelmoreError as fault:
-        yield sse.stream_error(fault.code, fault.detail, round(web.clock.at().timestamp() * 1000))
+    while not web.hub.leaving:
+        rows, place = event_feed.read(web.database, place, wanted)
+        for row in rows:
+            yield event_feed.frame(row)
+        if rows:
+            said = web.clock.now()
+            continue
+        if web.clock.now() - said >= web.settings.heartbeat_seconds:
+            said = web.clock.now()
+            yield checkpoint(place)
+        time.sleep(POLL_SECONDS)
+    yield sse.GOODBYE
 
 
 def _after(text: str | None) -> Position | None:

@@ -1,54 +1,39 @@
-"""Following a session over Server-Sent Events: whether, from where, and how a stream ends."""
+"""Following sessions over Server-Sent Events: whether, and from where. How a stream is answered is `app.event_streams`'s."""
 
 from __future__ import annotations
 
-import socket
-from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
 
-import structlog
-from flask import Response, request
+from flask import request
+from pydantic import AfterValidator, Field
 
 from app.api.root import blueprint
-from app.auth import current_caller, requires_or_ticket
-from app.detached import Detached, can_detach, visit
-from app.errors import INTERNAL
+from app.auth import current_caller, requires, requires_or_ticket
+from app.converters import id_of
+from app.event_streams import nothing_follows, of_sessions, only_headers, opened
 from app.keyring import Permission
 from app.limits import limited
-from app.origin import note
-from app.positions import start_of
+from app.origin import about
+from app.positions import start_of, starts_of
 from app.queries import Query, read_query
 from app.web import current_web
-from core.errors import InvalidApiKey, JelmoreError
 from models import sessions
-from streams import sse
-from streams.entries import EntryKind, timestamp_ms
+from streams.entries import EntryKind
 from streams.followers import EventStream
-from streams.pulling import pulled
+from streams.many import MOST_SESSIONS, Followed, ManyStream
+from streams.pulling import pulled, pulled_many
 from streams.ring import Wish, as_sse, as_sse_base64
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Iterable
 
     from flask.typing import ResponseReturnValue
 
-    from app.key_watch import Watched
-    from app.open_streams import Place
-    from app.web import Web
-
-log = structlog.get_logger(__name__)
-
-HEADERS: Final = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache",
-    "Connection": "keep-alive",
-    # nginx would collect a stream until it is worth sending.
-    "X-Accel-Buffering": "no",
-}
-PIECE_BYTES: Final = 64 * 1024
-"""A socket's time-out is for one write: a slow reader gets it for each of these, not for a megabyte."""
+    from app.positions import Start
+    from models.database import Transaction
+    from models.tables import Session
 
 
 class Filter(Query):
@@ -61,6 +46,32 @@ class Filter(Query):
     def kinds(self) -> frozenset[EntryKind] | None:
         """Return the kinds of entries wanted; None: all. Names stand between commas; an unknown one matches nothing."""
         return kinds_named(name for names in self.events for name in names.split(",")) if self.events else None
+
+    def wish(self, start: Start) -> Wish:
+        """Return what is wanted from a place on."""
+        form = as_sse_base64 if self.encoding == "base64" else as_sse
+        return Wish(start.after, start.skip_to, self.kinds, form=form)
+
+
+def _some(text: str) -> str:
+    """Check that different sessions are named, and not too many."""
+    names = text.split(",")
+    if len(names) > MOST_SESSIONS:
+        raise ValueError(f"names at most {MOST_SESSIONS} sessions")
+    if len({name.lower() for name in names}) < len(names):
+        raise ValueError("names a session twice")
+    return text
+
+
+class Several(Filter):
+    """What of which sessions is wanted. `sessions`: their ids, with commas between them, at most 50."""
+
+    sessions: Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_some)]
+
+    @property
+    def ids(self) -> list[UUID]:
+        """Return the sessions, in order; a malformed id is the one that nothing has."""
+        return [id_of(name) for name in self.sessions.split(",")]
 
 
 def kinds_named(names: Iterable[str]) -> frozenset[EntryKind]:
@@ -80,102 +91,45 @@ def stream_session(session_id: UUID) -> ResponseReturnValue:
         session = sessions.visible(tx, session_id, current_caller().sees)
     start = start_of(web.log, session, request.headers, request.args)
     if start is None:
-        return _nothing_follows()
+        return nothing_follows()
     if request.method == "HEAD":
-        return Response(iter(()), headers=HEADERS)  # an iterator: a stream has no length
-    wish = Wish(start.after, start.skip_to, wanted.kinds, form=as_sse_base64 if wanted.encoding == "base64" else as_sse)
-    detached = can_detach()
-    place = web.streams.enter(session, current_caller().identity, holds=not detached)
-    try:
-        with web.database.transaction() as tx:
-            note(tx, "session.stream", session_id, at=web.clock.at())
-    except BaseException:
-        place.leave()
-        raise
-    return _detached(web, session_id, wish, place) if detached else _served(web, session_id, wish, place)
+        return only_headers()
+    wish = wanted.wish(start)
+    make = partial(EventStream, web.hub, session_id, wish)
+    pull = partial(pulled, web.hub, session_id, wish)
+    return opened(web, of_sessions(web, [session], make=make, admit=web.hub.admit, pull=pull))
 
 
-def _detached(web: Web, session_id: UUID, wish: Wish, place: Place) -> Response:
-    """Let the relay's hub write the stream."""
-    came, caller, at_ms = visit(place), current_caller(), _at_ms(web)
+@blueprint.get("/stream")
+@requires(Permission.READ)
+@limited("streaming")
+def stream_sessions() -> ResponseReturnValue:
+    """Follow several sessions in one stream, until after the end of all.
 
-    def adopt(fd: int, head: bytes) -> None:
-        stream = EventStream(web.hub, session_id, wish, fd)
-        stream.left = came.left
-        web.hub.admit(stream, head + sse.connected(session_id, at_ms))
-        if stream.is_open:  # not before: the head comes first, whatever becomes of the key
-            came.watched = web.key_watch.enter(caller, stream.cut, partial(stream.refuse, InvalidApiKey()))
-
-    return Detached(adopt, came.leave, headers=HEADERS)
-
-
-def _served(web: Web, session_id: UUID, wish: Wish, place: Place) -> Response:
-    """Let the server write the stream, one of its connections long."""
-    watched = web.key_watch.enter(current_caller(), _cutter())
-    _limit_waiting(web)
-    response = Response(_events(web, session_id, wish, watched), headers=HEADERS)
-    response.call_on_close(partial(_left, web, session_id, web.clock.now(), place, watched))
-    return response
-
-
-def _left(web: Web, session_id: UUID, since: float, place: Place, watched: Watched) -> None:
-    place.leave()
-    web.key_watch.leave(watched)
-    log.info("stream closed", session_id=str(session_id), seconds=round(web.clock.now() - since, 3))
+    Each event names its session in `session_id`. Its `id` is the number of the last entry of each session, in the order they were
+    asked for, with commas between them: `Last-Event-ID` and `after` take that. `connected` comes once for each session.
+    """
+    web = current_web()
+    wanted = read_query(Several)
+    with web.database.transaction() as tx:
+        found = [_visible(tx, session_id) for session_id in wanted.ids]
+    starts = starts_of(web.log, found, request.headers, request.args)
+    if not any(starts):
+        return nothing_follows()
+    if request.method == "HEAD":
+        return only_headers()
+    followed = [_followed(session, start, wanted) for session, start in zip(found, starts, strict=True)]
+    make = partial(ManyStream, web.hub, followed)
+    pull = partial(pulled_many, web.hub, followed)
+    return opened(web, of_sessions(web, found, make=make, admit=web.hub.admit_many, pull=pull))
 
 
-def _nothing_follows() -> Response:
-    """Answer 204: it is what keeps an EventSource from coming again."""
-    response = Response(status=204)
-    del response.headers["Content-Type"]
-    return response
+def _visible(tx: Transaction, session_id: UUID) -> Session:
+    about(session_id)
+    return sessions.visible(tx, session_id, current_caller().sees)
 
 
-def _limit_waiting(web: Web) -> None:
-    """Close on a follower that takes no byte for long: without this it would hold its greenlet for ever."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(web.settings.follower_timeout_seconds)
-
-
-def _cutter() -> Callable[[], None] | None:
-    """Return what ends this connection from outside; None where there is none, in a test's process."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        return None
-
-    def cut() -> None:
-        with suppress(OSError):  # it has ended by itself
-            connection.shutdown(socket.SHUT_RDWR)
-
-    return cut
-
-
-def _events(web: Web, session_id: UUID, wish: Wish, watched: Watched) -> Iterator[bytes]:
-    """Yield the stream. Whatever happens inside is told inside: the status line is long gone."""
-    yield sse.connected(session_id, _at_ms(web))
-    try:
-        # Closed by us, at once: a follower that waits for the garbage collector still counts.
-        with closing(cast("Generator[bytes]", pulled(web.hub, session_id, wish))) as chunks:
-            for chunk in chunks:
-                for piece in _pieces(chunk):
-                    watched.check()
-                    yield piece
-    except JelmoreError as fault:
-        log.warning("a stream cannot go on", session_id=str(session_id), error=fault.code)
-        yield sse.stream_error(fault.code, fault.detail, _at_ms(web))
-    except Exception:  # whatever it is, the reader is told and the log has it
-        log.exception("a stream met an error nobody foresaw", session_id=str(session_id))
-        yield sse.stream_error(JelmoreError.code, INTERNAL, _at_ms(web))
-
-
-def _pieces(chunk: bytes) -> Iterator[bytes]:
-    if len(chunk) <= PIECE_BYTES:
-        yield chunk
-        return
-    for start in range(0, len(chunk), PIECE_BYTES):
-        yield chunk[start : start + PIECE_BYTES]
-
-
-def _at_ms(web: Web) -> int:
-    return timestamp_ms(web.clock.at())
+def _followed(session: Session, start: Start | None, wanted: Filter) -> Followed:
+    if start is None:
+        return Followed(session.id, session.last_seq, None)
+    return Followed(session.id, start.after, wanted.wish(start))

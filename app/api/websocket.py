@@ -50,7 +50,7 @@ def open_websocket(session_id: UUID) -> Opening:
     with web.database.transaction() as tx:
         session = sessions.visible(tx, session_id, caller.sees)
     wish = _wish(web, caller, session, wanted)
-    came = visit(web.streams.enter(session, caller.identity, holds=False))
+    came = visit(web.streams.enter(session, key=caller.identity, holds=False))
     try:
         with web.database.transaction() as tx:
             note(tx, "session.ws", session_id, at=web.clock.at())
@@ -61,15 +61,14 @@ def open_websocket(session_id: UUID) -> Opening:
 
 
 def _wish(web: Web, caller: Caller, session: Session, wanted: Filter) -> Wish | None:
-    """Return where the log is to be followed from; None if nothing follows there."""
+    """Return where the log is to be followed from; None if nothing is to be told of it."""
     if not caller.may(Permission.READ):  # who only writes is told of the end by the close alone
         return None if session.ended_at else Wish(session.last_seq, kinds=frozenset(), form=as_nothing)
     start = start_of(web.log, session, request.headers, request.args)
-    if start is None:
-        return None
-    return Wish(
-        start.after, start.skip_to, wanted.kinds, form=as_text_base64 if wanted.encoding == "base64" else as_text
-    )
+    form = as_text_base64 if wanted.encoding == "base64" else as_text
+    if start is None:  # who has everything is told of the end once more: a socket has no 204
+        return Wish(session.last_seq - 1, kinds=frozenset(), form=form)
+    return Wish(start.after, start.skip_to, wanted.kinds, form=form)
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -70,6 +70,23 @@ class OutputPage(BaseModel):
     retrieved_at: Instant
 
 
+class Match(BaseModel):
+    """A place of the text: its first byte, its bytes, and the entry of the log that brought the first."""
+
+    offset: Bytes
+    length: Bytes
+    seq: int
+
+
+class Matches(BaseModel):
+    """Where a text stands in the output. `next_offset`: where to go on."""
+
+    session_id: UUID
+    matches: list[Match]
+    next_offset: Bytes
+    complete: bool = Field(description="Whether the session has ended and all of its output was looked through.")
+
+
 class InputAccepted(BaseModel):
     """Input that is stored, and has its number among the session's inputs."""
 

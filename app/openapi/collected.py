@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_origin
 
 from pydantic import TypeAdapter
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 REF: Final = "#/components/schemas/{model}"
 
@@ -22,6 +25,17 @@ class Schemas:
     def answer(self, kind: Any) -> dict[str, Any]:
         """Return a schema of what is answered: these members and no others."""
         return self._named(kind, "serialization")
+
+    def message(self, kind: type[BaseModel], event: str, more: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema of what a WebSocket says: the model's members, its event, and `more` that are always there."""
+        self.answer(kind)
+        found = self._found[kind.__name__]
+        first = {"event": {"const": event}, **more}
+        return {
+            **found,
+            "properties": {**first, **found["properties"]},
+            "required": [*first, *found.get("required", ())],
+        }
 
     def all(self) -> dict[str, Any]:
         """Return what the document's references lead to."""
@@ -54,7 +68,7 @@ def _tidy(schema: dict[str, Any], mode: str) -> dict[str, Any]:
         name: member_of(member, nullable=mode == "validation" and name not in required)
         for name, member in members.items()
     }
-    schema["additionalProperties"] = False
+    schema.setdefault("additionalProperties", False)
     return schema
 
 

@@ -10,7 +10,7 @@ from app.api.messages import MESSAGES
 from app.errors import STATUSES
 from app.openapi import answers
 from app.openapi.collected import REF, Schemas, member_of
-from app.openapi.events import ANSWERS, EVENTS
+from app.openapi.events import ANSWERS, EVENTS, OF_ENTRIES, OF_MANY
 from app.openapi.operations import ANY, OPERATIONS, Operation
 from app.openapi.texts import DESCRIPTION, HEADERS, REASONS, TAGS, UNREADABLE, WEBSOCKET
 from core import errors
@@ -109,7 +109,10 @@ def _operation(rule: Rule, operation: Operation, view: Callable[..., Any], schem
         described["x-websocket"] = {
             "subprotocol": "jelmore.v1",
             "send": {name: schemas.request(model) for name, model in MESSAGES.items()},
-            "receive": {name: schemas.answer(model) for name, model in {**ANSWERS, **_entries()}.items()},
+            "receive": {
+                **{name: schemas.message(model, name, {}) for name, model in ANSWERS.items()},
+                **{name: schemas.message(model, name, OF_ENTRIES) for name, model in _entries().items()},
+            },
         }
     return described
 
@@ -152,6 +155,8 @@ def _in_query(operation: Operation) -> Iterable[dict[str, Any]]:
         choices = [choice for choice in resolved.pop("anyOf", ()) if choice != {"type": "null"}]
         described = {**choices[0], **resolved} if len(choices) == 1 else resolved
         parameter = {"name": name, "in": "query", "schema": described}
+        if name in schema.get("required", ()):
+            parameter["required"] = True
         if described.get("type") == "array":
             parameter |= {"style": "form", "explode": True}
         yield parameter
@@ -196,17 +201,17 @@ def _answer(status: int, kind: Any, operation: Operation, schemas: Schemas) -> d
         content["application/json"] = {"schema": schemas.answer(kind)}
     if status in (200, 206):
         content |= {media: {"schema": schema} for media, schema in operation.media.items()}
-        if operation.ticket and status == 200:
-            content["text/event-stream"] = {"schema": _event(schemas)}
+        if status == 200 and (operation.ticket or operation.of_many):
+            content["text/event-stream"] = {"schema": _event(schemas, OF_MANY if operation.of_many else EVENTS)}
     if content:
         response["content"] = content
     return response
 
 
-def _event(schemas: Schemas) -> dict[str, Any]:
+def _event(schemas: Schemas, events: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     """Describe one event of a stream. OpenAPI 3.1 has no word for streams: the schema is that of each event."""
     kinds = []
-    for name, model in EVENTS.items():
+    for name, model in events.items():
         data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schemas.answer(model)}
         kinds.append({"properties": {"event": {"const": name}, "data": data}, "required": ["event", "data"]})
     members = {

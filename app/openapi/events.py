@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from app.openapi.answers import Fault  # noqa: TC001  (as above)
 from app.times import Instant  # noqa: TC001  (as above)
 from models.lifecycle import Reason, Status  # noqa: TC001  (as above)
 
@@ -92,6 +93,21 @@ EVENTS: dict[str, type[BaseModel]] = {
 }
 
 
+class OfSession(BaseModel):
+    """What an event of many sessions' stream has besides."""
+
+    session_id: UUID
+
+
+OF_MANY: dict[str, type[BaseModel]] = {
+    name: model
+    if issubclass(model, (Connected, StreamError))
+    else create_model(f"{model.__name__}OfSession", __base__=(model, OfSession), __doc__=model.__doc__)
+    for name, model in EVENTS.items()
+}
+"""The same, naming their session. What ends the stream is nobody's."""
+
+
 class SessionInfo(Told):
     """The first message of a socket that may read."""
 
@@ -135,6 +151,8 @@ class InputReceived(Told):
 class CommandResult(Told):
     """The answer to `resize`, `signal`, `eof`, `interrupt` and `terminate`: the members of the POST's answer besides."""
 
+    model_config = ConfigDict(extra="allow")
+
     command: str
     message: str
     session_id: UUID
@@ -146,6 +164,7 @@ class Refused(Told):
 
     error_code: str
     detail: str
+    errors: list[Fault] | None = None
     id: str | None = None
 
 
@@ -158,3 +177,5 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "command_result": CommandResult,
     "error": Refused,
 }
+OF_ENTRIES: Final = {"seq": {"type": "integer", "description": "The entry's number in the log."}}
+"""What a WebSocket's message of an entry has besides."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from app.api import audit, events, inputs, keys, listing, output, sessions, streams, tickets, waits
+from app.api import audit, events, inputs, keys, listing, output, search, sessions, streams, tickets, waits
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.api.schemas import (
@@ -23,6 +23,7 @@ from app.api.stats import StatsView
 from app.openapi import answers
 from app.openapi.event_page import STREAMED, EventView
 from core import errors
+from streams import cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,8 @@ class Operation:
     headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     parameters: tuple[dict[str, Any], ...] = ()
     ticket: bool = False
+    of_many: bool = False
+    """Whether it is a stream of events that name their session."""
 
 
 LIVE: Final = (errors.SessionEnded, errors.SessionEnding)
@@ -87,7 +90,27 @@ LAST_PLACE: Final = {
     "description": "The id of the last event one has. Beats `after`; without both, events come from now on.",
     "schema": {"type": "string", "pattern": "^([0-7][0-9a-f]{11}-[0-7][0-9a-f]{11})?$"},
 }
+PLACES: Final = (
+    {
+        "name": "after",
+        "in": "query",
+        "description": "Behind these entries: one of each session, in their order.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18}){0,49}$"},
+    },
+    {**POSITIONS[1], "description": "From so many lines before the end of each."},
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The id of the last event one has: the stream goes on behind it.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18}){0,49}$"},
+    },
+)
 OCTETS: Final = {"type": "string", "description": "The exact bytes of the output."}
+
+CAST: Final = {
+    "type": "string",
+    "description": "An asciicast of version 2: a line of JSON each for its head and its events.",
+}
 
 
 def _asking(
@@ -128,6 +151,20 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             request_headers=("Range",),
             headers={200: ("Accept-Ranges",), 206: ("Accept-Ranges", "Content-Range")},
         ),
+        "api.show_recording": Operation(
+            "Output",
+            {200: None},
+            READ,
+            errors=(errors.NoTerminal,),
+            media={cast.MIME_TYPE: CAST},
+        ),
+        "api.search_output": Operation(
+            "Output",
+            {200: answers.Matches},
+            READ,
+            query=search.Wanted,
+            errors=(errors.InvalidPosition, errors.OutputExpired, errors.ValidationFailed),
+        ),
         "api.stream_session": Operation(
             "Output",
             {200: None, 204: None},
@@ -137,6 +174,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             request_headers=("Last-Event-ID",),
             parameters=POSITIONS,
             ticket=True,
+        ),
+        "api.stream_sessions": Operation(
+            "Output",
+            {200: None, 204: None},
+            READ,
+            query=streams.Several,
+            errors=(
+                *(errors.InvalidPosition, errors.SessionNotFound, errors.OutputExpired),
+                *(errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            ),
+            parameters=PLACES,
+            of_many=True,
         ),
         "api.open_websocket": Operation(
             "Output",

@@ -151,7 +151,7 @@ def test_a_socket_begins_where_it_is_wanted(service: Service, page: Page) -> Non
 
     assert rest["seqs"] == list(range(3, (last or 0) + 1))
     assert set(status["events"]) == {"session_info", "status", "terminated"}
-    assert (nothing["seqs"], nothing["errors"], nothing["code"]) == ([], [], 1000)
+    assert (nothing["seqs"], nothing["errors"], nothing["code"]) == ([last], [], 1000)  # the end, once more
 
 
 @pytest.mark.parametrize(("key", "refusal"), [("wrong", "401 INVALID_API_KEY"), (BOB, "404 SESSION_NOT_FOUND")])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import jsonschema_rs
 import pytest
+import websocket
 
 from tests.checks import eventually
 from tests.service import ADA, ADMIN, FULL_LENGTH, installed
@@ -27,11 +30,27 @@ EXAMPLES: Final = 40 if FULL_LENGTH else 12
 
 
 RUN_SECONDS: Final = 1200 if FULL_LENGTH else 120
+HEADERS: Final = """
+headers = {{ Authorization = "Bearer {}" }}
+"""
 PINNED: Final = """
 [[operations]]
 include-operation-id = "{0}"
 parameters = {{ session_id = "{1}" }}"""
 ON_ENDED: Final = ("stream_session", "wait")
+SAID: Final[list[tuple[dict[str, Any], bool]]] = [
+    ({"type": "subscribe"}, True),
+    ({"type": "ping", "id": "1"}, True),
+    ({"type": "get_status"}, True),
+    ({"type": "resize", "rows": 0, "cols": 1}, False),
+    ({"type": "ping", "more": 1}, False),
+    ({"type": "input"}, False),
+    ({"type": "signal", "signal": "nothing"}, False),
+    ({"type": "resize", "rows": 50, "cols": 132, "id": "2"}, True),
+    ({"type": "signal", "signal": "WINCH"}, True),
+    ({"type": "input", "content": "hello", "id": "3"}, True),
+    ({"type": "eof"}, True),
+]
 ON_LIVE: Final = ("end_input", "extend", "interrupt", "resize", "send_signal")
 
 
@@ -56,7 +75,7 @@ def is_started(client: Client, session_id: str) -> bool:
 def configuration(service: Service, key: str, folder: Path) -> Path:
     """Return the settings of a run: what acts on a live session has one of its own, and nobody waits for those to print."""
     client = service.client(key)
-    lines = [CONFIG.read_text()]
+    lines = [HEADERS.format(key), CONFIG.read_text()]  # a command line is everybody's to read
     for operation in ON_LIVE:
         session_id = client.create("live", program="cat", terminal={"rows": 24, "cols": 80})
         eventually(partial(is_started, client, session_id))
@@ -75,7 +94,7 @@ def run(service: Service, key: str, config: Path, *more: str, not_checked: Seque
     at = f"http://127.0.0.1:{service.port}"
     command = [
         *(str(Path(sys.executable).with_name("st")), "--config-file", str(config), "run", f"{at}/api/openapi.json"),
-        *("--url", at, "--header", f"Authorization: Bearer {key}", "--workers", "2"),
+        *("--url", at, "--workers", "2"),
         # DELETE ends a session, and revokes a key; both stay to be read. All other checks hold.
         *("--checks", "all", "--exclude-checks", ",".join((*not_checked, "use_after_free"))),
         *("--continue-on-failure", "--no-color", *more),
@@ -97,6 +116,35 @@ def test_two_thousand_made_up_requests_are_answered_as_described(service: Servic
     assert cases >= 2000
     assert service.web.alive
     assert "Traceback" not in service.web.said()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "base64"])
+def test_messages_on_a_websocket_are_as_described(service: Service, encoding: str) -> None:
+    document = service.client(None).request("GET", "/api/openapi.json").json()
+    described = document["paths"]["/api/v1/sessions/{session_id}/ws"]["get"]["x-websocket"]
+    session_id = service.ada.create("x", program="cat", terminal={"rows": 24, "cols": 80})
+    eventually(partial(is_started, service.ada, session_id))
+    connection = websocket.create_connection(
+        f"ws://127.0.0.1:{service.port}/api/v1/sessions/{session_id}/ws?encoding={encoding}",
+        timeout=RUN_SECONDS,
+        header=[f"Authorization: Bearer {ADA}"],
+        subprotocols=[described["subprotocol"]],
+    )
+
+    def faults(side: str, name: str, message: Any) -> list[str]:
+        schema = {**described[side][name], "components": document["components"]}
+        return [f"{message}: {fault.message}" for fault in jsonschema_rs.validator_for(schema).iter_errors(message)]
+
+    for message, is_right in SAID:
+        assert (faults("send", message["type"], message) == []) == is_right
+        connection.send(json.dumps(message))
+    heard = [json.loads(frame) for frame in iter(connection.recv, "")]
+    names = {message["event"] for message in heard}
+
+    wrong = [fault for message in heard for fault in faults("receive", message["event"], message)]
+    assert not wrong, "\n".join(wrong)
+    assert names >= set(described["receive"]) - {"gap", "restarted"}
+    assert sum(message["event"] == "error" for message in heard) == sum(not is_right for _, is_right in SAID)
 
 
 @pytest.mark.timeout(3 * RUN_SECONDS)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from core.vital import STALL_SECONDS
 from tests.checks import eventually, frozen, how, marked, runs, wait
 from tests.client import SESSIONS, Reader
 from tests.programs.shell import endless, is_numbered_lines, lines, steady
 from tests.service import FULL_LENGTH
-from tests.stalls import STALL, Stalls
+from tests.stalls import stalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,6 @@ SHORTER_THAN_THE_LEASE_SECONDS = 1.0
 ANSWERED_SECONDS = 6.0
 SEEN_SECONDS = 5.0
 """How long a reader waits at most for what is printed while Redis is away: it is stored, and looked for, once a second."""
-STALL_SECONDS = 0.3
 MANY = 20
 
 
@@ -100,7 +100,7 @@ class Herd:
         self.readers = [Reader(service.ada, session_id, limit_seconds=limit) for session_id in self.sessions[::4]]
         for session_id in self.sessions:
             wait_until_printing(service.ada, session_id)
-        self.stalls = Stalls(self.worker)
+        self.said_before = len(self.worker.lines())
 
     def assert_streams_go_on(self, seconds: float) -> None:
         """Every reader gets something new."""
@@ -116,7 +116,7 @@ class Herd:
             lambda: {self.service.ada.status(session_id) for session_id in self.sessions} == ended, 30, every=0.2
         )
         assert {self.service.ada.output(session_id) for session_id in self.sessions} == {lines(self.count)}
-        assert self.stalls.longer_than(STALL_SECONDS) == []
+        assert stalls(self.worker.lines()[self.said_before :]) == []
 
 
 @pytest.mark.case(7, 8)
@@ -163,14 +163,11 @@ def test_readers_go_on_while_a_frozen_redis_says_nothing(staffed: Service) -> No
 def test_a_loop_that_stands_still_is_told_from_one_that_waits_for_a_processor(service: Service) -> None:
     """The measure of the test above measures: a worker that is stopped is ready for nothing, and so waits for nothing."""
     worker = service.worker("one")
-    stalls = Stalls(worker)
     said_before = len(worker.lines())
     worker.signal(signal.SIGSTOP)
     wait(3 * STALL_SECONDS)
     worker.signal(signal.SIGCONT)
-    eventually(lambda: any(line["event"] == STALL for line in worker.lines()[said_before:]))
-
-    assert stalls.longer_than(STALL_SECONDS) != []
+    eventually(lambda: stalls(worker.lines()[said_before:]))
 
 
 def create_meanwhile(service: Service) -> str:

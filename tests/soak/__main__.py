@@ -21,8 +21,9 @@ from tests.checks import eventually
 from tests.client import SESSIONS, Client
 from tests.service import ADA
 from tests.soak.checker import Findings, check
-from tests.soak.lives import Doors, Life, World, gather
+from tests.soak.lives import Life, World, gather
 from tests.soak.plant import Chance, Plant, planted
+from tests.soak.readers import Doors
 from tests.soak.stories import FINAL, Row
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ def main() -> int:
     """Run a soak; keep its logs and records only if something was wrong."""
     options = _options()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
-    print(f"soak: seed {seed}, {options.seconds:g} s, {options.sessions} sessions", flush=True)
+    many = f"{options.sessions} sessions, {options.readers} readers"
+    print(f"soak: seed {seed}, {options.seconds:g} s, {many}", flush=True)
     for number in STOPPING:
         signal.signal(number, _stop)
     home = Path(tempfile.mkdtemp(prefix="jelmore-soak-"))
     passed = False
     try:
-        passed = soak(home, seed, options.seconds, options.sessions)
+        passed = soak(home, seed, options)
     finally:
         if passed and not options.keep:
             shutil.rmtree(home, ignore_errors=True)
@@ -61,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long faults are made (120)")
     parser.add_argument("--sessions", type=int, default=30, help="how many run at a time (30)")
+    parser.add_argument("--readers", type=int, default=200, help="how many follow them, in all (200)")
     parser.add_argument("--seed", type=int, help="decides every choice (random)")
     parser.add_argument("--keep", action="store_true", help="keep logs and records though nothing was wrong")
     return parser.parse_args()
@@ -73,14 +76,16 @@ def _stop(*_: object) -> NoReturn:
     raise SystemExit(130)
 
 
-def soak(home: Path, seed: int, seconds: float, sessions: int) -> bool:
+def soak(home: Path, seed: int, options: argparse.Namespace) -> bool:
     """Return whether every law held."""
+    seconds, sessions = options.seconds, options.sessions
     choice = random.Random(seed)
     records = home / "records"
     records.mkdir()
     with planted(home, sessions) as plant:
         doors = Doors(plant.ports, ADA)
-        world = World(doors, records, time.monotonic() + seconds)
+        each = max(1, round(options.readers / sessions))
+        world = World(doors, records, time.monotonic() + seconds, readers=each)
         lives = [Life(number, choice.getrandbits(32), world) for number in range(sessions)]
         for life in lives:
             life.start()

@@ -15,121 +15,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.client import BROKEN, SESSIONS, Client
+from tests.client import BROKEN, SESSIONS
+from tests.soak.readers import AGAIN_SECONDS, Doors, Reader, crowd
 from tests.soak.stories import FINAL, Glance, Row, Run, Seen, Sent, Story
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.client import Answer, Event
+    from tests.client import Client
 
 COMMAND: Final = (sys.executable, "-I", "-S", str(Path(__file__).with_name("program.py")))
 RESUMABLE: Final = "resumable"
 """The name of the program that begins again when its worker is lost."""
-TIMEOUT_SECONDS: Final = 12.0
-READ_TIMEOUT_SECONDS: Final = 20.0
-AGAIN_SECONDS: Final = 0.3
 LONGEST_SECONDS: Final = 90.0
 """After that long without an end something stands still; the checker will say so."""
 MINUTE: Final = 65.0
 """What a session whose time is over after a minute needs."""
-
-
-@dataclass
-class Doors:
-    """The web processes, and one key; every request goes to one of them at random."""
-
-    ports: Sequence[int]
-    key: str
-    oddities: list[str] = field(default_factory=list)
-    """Answers that no fault excuses."""
-
-    def any(self, choice: random.Random) -> Client:
-        return Client(choice.choice(self.ports), self.key)
-
-    def ask(self, choice: random.Random, method: str, path: str, body: object = None) -> tuple[str, Answer | None]:
-        """Send a request; return `accepted`, `refused` or `maybe`, and the answer if there was one."""
-        try:
-            answer = self.any(choice).request(method, path, body, timeout=TIMEOUT_SECONDS)
-        except ConnectionRefusedError:
-            return "refused", None
-        except BROKEN:
-            return "maybe", None
-        if answer.status < 300:
-            return "accepted", answer
-        if answer.status >= 500 and answer.status != 503:
-            self.oddities.append(f"{method} {path}: {answer.status} {answer.body[:300]!r}")
-        # 503: PostgreSQL may have been lost between a commit and its answer.
-        return "maybe" if answer.status >= 500 else "refused", answer
-
-
-class Reader:
-    """Follows one session to its end, over connections that it cuts at random moments."""
-
-    def __init__(self, name: str, doors: Doors, session_id: str, seed: int, deadline: threading.Event) -> None:
-        self.seen = Seen(name)
-        self._doors = doors
-        self._session_id = session_id
-        self._choice = random.Random(seed)
-        self._deadline = deadline
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    @property
-    def is_over(self) -> bool:
-        return self.seen.end is not None or bool(self.seen.faults)
-
-    def _read(self) -> None:
-        while not self.is_over and not self._deadline.is_set():
-            try:
-                self._read_once()
-            except BROKEN:
-                time.sleep(AGAIN_SECONDS)
-            except AssertionError as why:
-                if "broke off" not in str(why):  # within an event: cut, as others are between two
-                    return  # no end and no news for a minute and a half
-                time.sleep(AGAIN_SECONDS)
-
-    def _read_once(self) -> None:
-        self.seen.connections += 1
-        cut = time.monotonic() + self._choice.choice((0.05, 0.5, 2.0, 10.0, 60.0)) * self._choice.random()
-        client = self._doors.any(self._choice)
-        position = self.seen.last_id or None
-        with client.follow(
-            self._session_id, "?encoding=base64", last_event_id=position, timeout=READ_TIMEOUT_SECONDS
-        ) as stream:
-            if stream.status != 200:
-                if stream.status < 500:
-                    self.seen.faults.append(f"status {stream.status} at entry {self.seen.last_id}")
-                time.sleep(AGAIN_SECONDS)
-                return
-            for event in stream:
-                self.take(event)
-                if self.is_over or time.monotonic() > cut:
-                    return
-
-    def take(self, event: Event) -> None:
-        """Note an event, and whatever is wrong with its number or its offset."""
-        seen = self.seen
-        if event.id is None:
-            if event.event == "stream_error":
-                raise OSError(event.data["error_code"])
-            return
-        # A gap may begin before what this reader has seen: it saw entries that were lost.
-        first = min(event.data["from"], seen.last_id + 1) if event.event == "gap" else event.id
-        if event.id <= seen.last_id or first > seen.last_id + 1:
-            seen.faults.append(f"entry {event.id} ({event.event}) after {seen.last_id}")
-        seen.last_id = event.id
-        if event.event == "output":
-            if event.data["offset"] != len(seen.content):
-                seen.faults.append(f"offset {event.data['offset']} after {len(seen.content)} bytes")
-            seen.content += event.content
-        elif event.event == "gap":
-            seen.gaps.append(event.data["reason"])
-        elif event.event == "restarted":
-            seen.restarts.append(len(seen.content))
-        elif event.event == "terminated":
-            seen.end = event.data
 
 
 @dataclass
@@ -140,6 +39,8 @@ class World:
     records: Path
     until: float
     """Monotonic; no session is begun after it."""
+    readers: int = 2
+    """Of each session."""
     stories: list[Story] = field(default_factory=list)
     deadline: threading.Event = field(default_factory=threading.Event)
     """Set when nobody shall wait any longer."""
@@ -177,7 +78,8 @@ class Life(threading.Thread):
         if session_id is None:
             time.sleep(AGAIN_SECONDS)
             return
-        readers = [self._reader(f"{token}/{which}", session_id) for which in range(self._choice.choice((1, 1, 2)))]
+        seed, deadline = self._choice.getrandbits(32), self._world.deadline
+        readers = crowd(self._world.doors, session_id, token, self._world.readers, seed, deadline)
         story.readers = [reader.seen for reader in readers]
         self._talk(story, session_id, readers[0])
         self._end(story, session_id, readers[0])
@@ -189,9 +91,6 @@ class Life(threading.Thread):
         if self._world.left > MINUTE:
             plans.append("timeout")
         return self._choice.choice(plans)
-
-    def _reader(self, name: str, session_id: str) -> Reader:
-        return Reader(name, self._world.doors, session_id, self._choice.getrandbits(32), self._world.deadline)
 
     def _create(self, story: Story) -> str | None:
         outcome, answer = self._world.doors.ask(self._choice, "POST", SESSIONS, self._request(story))
@@ -295,8 +194,7 @@ def gather(world: World, client: Client, ids: dict[str, list[str]], rows: dict[s
 
 def replay(client: Client, session_id: str) -> Seen:
     """Read an ended session from its start."""
-    reader = object.__new__(Reader)
-    reader.seen = Seen("afterwards", connections=1)
+    reader = Reader(Seen("afterwards", connections=1), Doors([client.port], str(client.key)), session_id)
     for event in client.events(session_id, "?encoding=base64"):
         reader.take(event)
     return reader.seen

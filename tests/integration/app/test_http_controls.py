@@ -31,7 +31,7 @@ ASKED: list[tuple[str, dict[str, Any], str, dict[str, Any] | None, str]] = [
     ("signal", {"signal": "SIGTERM"}, "signal", {"number": 15, "name": "TERM"}, "Signal sent"),
     ("interrupt", {}, "interrupt", {}, "Interrupt sent"),
     ("eof", {}, "eof", None, "End of input sent"),
-    ("resize", SIZE, "resize", SIZE, "Terminal resized"),
+    ("resize", SIZE, "resize", {**SIZE, "was": {"rows": 24, "cols": 80}}, "Terminal resized"),
     ("extend", {"timeout_minutes": 90}, "extend", {"seconds": 5400}, "Session extended"),
 ]
 EVERY = pytest.mark.parametrize(
@@ -201,10 +201,13 @@ def test_it_needs_sight_of_the_session(api: Api, run: Run, verb: str, body: dict
 # What is noted in the session's row.
 
 
-def test_a_new_size_is_shown(ask: Any, api: Api, run: Run) -> None:
-    ask(run.session_id, "resize", SIZE)
+def test_a_new_size_is_shown(ask: Any, api: Api, run: Run, holder: Holder) -> None:
+    answer = ask(run.session_id, "resize", SIZE)
 
     assert eventually(lambda: api.get(f"/sessions/{run.session_id}").json()["terminal"] == SIZE)
+    assert holder.hears()
+    run.deliver(run.fetch()[0])
+    assert answer.result(SECONDS).status_code == 200
 
 
 def test_more_time_is_counted_from_now(ask: Any, run: Run, holder: Holder, web: Web) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core import vital
 from tests.checks import eventually
 from tests.crowd import Crowd, descriptors, ids
+from tests.processes import memory_kib, worker_of
+from tests.service import FULL_LENGTH
+from tests.stalls import stalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,20 +21,10 @@ if TYPE_CHECKING:
     from tests.integration.app.serving import Api, Gunicorn
 
 MANY = 4000
+CUT_OFF = MANY if FULL_LENGTH else 1000
 STALLED = 20
+MOST_RETURNS = 5
 KIB = 1024
-
-
-def worker_of(served: Gunicorn) -> int:
-    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text()
-    return int(children.split()[0])
-
-
-def memory_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
 
 
 def open_streams(api: Api) -> int:
@@ -57,11 +50,11 @@ def test_thousands_follow_in_little_memory_and_health_answers(
     run = holder.run(session_id)
     with Crowd(session_id, many) as crowd:
         crowd.open(served.port, crowd.all[:200])  # what the first ones load is nobody's own
-        before = memory_kib(worker_of(served))
+        before = memory_kib(worker_of(served.process.pid))
         crowd.open(served.port)
         assert {one.status for one in crowd.all} == {200}
         assert open_streams(api) == many
-        each = (memory_kib(worker_of(served)) - before) / (many - 200)
+        each = (memory_kib(worker_of(served.process.pid)) - before) / (many - 200)
         assert each <= 4.0, f"{each:.2f} kB each"
 
         refused = api.get(f"/sessions/{session_id}/stream")
@@ -88,12 +81,12 @@ def test_who_reads_nothing_delays_nobody_costs_no_more_than_its_cap_and_misses_n
         crowd.open(served.port, stalled, buffer_bytes=4096)
         crowd.open(served.port)
         crowd.stall(stalled)
-        before = memory_kib(worker_of(served))
+        before = memory_kib(worker_of(served.process.pid))
         for number in range(1, 129):  # 8 MiB: far more than all buffers of the stalled ones
             run.write(b"%08d" % number * 8 * KIB)
             if number % 8 == 0:
                 crowd.read(crowd.reached(number, healthy))
-        grown = memory_kib(worker_of(served)) - before
+        grown = memory_kib(worker_of(served.process.pid)) - before
         # A look at the log (256 KiB, a little more as JSON) for each, and the ring; not the 8 MiB each of them has missed.
         assert grown < 512 * STALLED + 8 * KIB, f"{grown} KiB"
         assert open_streams(api) == len(crowd.all)
@@ -125,9 +118,10 @@ def test_who_takes_nothing_for_long_is_closed_on_and_resumes(
 
         crowd.go_on(crowd.all[:1])
         crowd.read(lambda: not crowd.all[0].is_open)
-        crowd.open(served.port, crowd.all[:1])
         run.end()
-        crowd.read(crowd.are_gone)
+        for _ in range(MOST_RETURNS):  # half a second passes quickly here: any of them may be closed on again
+            crowd.open(served.port, crowd.unfinished())
+            crowd.read(crowd.are_gone)
         assert crowd.logs() == {whole_log(api, session_id)}
 
 
@@ -135,7 +129,7 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
     serve: Callable[..., tuple[Gunicorn, Api]], holder: Holder
 ) -> None:
     """kill -9 of one of two web processes: its followers resume at the other, which stays within its limits."""
-    many = descriptors(2 * MANY) // 2
+    many = descriptors(2 * CUT_OFF) // 2
     (first, api), (second, other) = serve(MAX_STREAMS=str(many)), serve(MAX_STREAMS=str(many))
     session_id = api.create()
     run = holder.run(session_id)
@@ -143,7 +137,7 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
         settled = crowd.all[: many // 20]
         crowd.open(second.port, settled)
         crowd.open(first.port)
-        before = memory_kib(worker_of(second))
+        before = memory_kib(worker_of(second.process.pid))
         for number in range(50):
             run.write(b"before %d\n" % number)
         crowd.read(crowd.reached(25))
@@ -156,11 +150,11 @@ def test_a_process_killed_with_many_followers_is_replaced_by_another_without_a_h
             run.write(b"after %d\n" % number)
         crowd.read(crowd.reached(150))
         assert open_streams(other) == many
-        assert memory_kib(worker_of(second)) - before < 4 * many + 32 * KIB
+        assert memory_kib(worker_of(second.process.pid)) - before < 4 * many + 32 * KIB
         run.end()
         crowd.read(crowd.are_gone)
         assert crowd.logs() == {whole_log(other, session_id)}
-    assert second.lines("the hub stood still") == []
+    assert stalls(second.lines(vital.STALLED)) == []
 
 
 def test_a_process_that_leaves_says_so_and_its_followers_go_on_elsewhere(

@@ -52,6 +52,7 @@ BODIES: Final[dict[str, Any]] = {
     "tickets": {"scopes": ["read"]},
     "/keys": {"name": "", "permissions": ["read"]},  # found wrong by whoever may make one
 }
+QUERIES: Final = {"search": "?q=hello", "/stream": "?sessions={}"}
 OF_ITS_OWN: Final = ("x-request-id", "date", "x-ratelimit-remaining", "x-ratelimit-reset")
 """Headers that no two answers share."""
 
@@ -103,7 +104,7 @@ def ask(api: Api, method: str, rule: str, target: object, scopes: list[str] | No
     if path == "/events/stream":  # it has no end: whoever is let in is told that this is no position
         path += "?after=nowhere"
     more = {} if method != "POST" or body is None else {"json": body}
-    return api.call(method, path, **more)
+    return api.call(method, path + QUERIES.get(rule, QUERIES.get(word, "")).format(target), **more)
 
 
 def may(granted: str, method: str, rule: str) -> bool:

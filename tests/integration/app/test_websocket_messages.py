@@ -169,7 +169,11 @@ def test_input_sent_right_before_the_connection_breaks_arrives(gevent: Api, run:
 @pytest.mark.parametrize(
     ("members", "kind", "detail"),
     [
-        ({"type": "resize", "rows": 50, "cols": 132}, "resize", {"rows": 50, "cols": 132}),
+        (
+            {"type": "resize", "rows": 50, "cols": 132},
+            "resize",
+            {"rows": 50, "cols": 132, "was": {"rows": 24, "cols": 80}},
+        ),
         ({"type": "signal", "signal": "SIGTERM"}, "signal", {"number": 15, "name": "TERM"}),
         ({"type": "interrupt"}, "interrupt", {}),
         ({"type": "eof"}, "eof", {}),

@@ -132,5 +132,5 @@ def test_after_the_end_a_socket_says_what_it_was_and_closes_in_order(gevent: Api
         assert [message["event"] for message in talk.rest()] == ["session_info", "output", "status", "terminated"]
         assert talk.code == 1000
     with talking(gevent, session_id, "?after=3") as talk:  # the end has been read
-        assert [message["event"] for message in talk.rest()] == ["session_info"]
+        assert [message["event"] for message in talk.rest()] == ["session_info", "terminated"]
         assert talk.code == 1000
