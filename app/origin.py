@@ -32,6 +32,7 @@ VERBS: Final = {
     ("GET", False): "list",
     ("GET", True): "show",
     ("DELETE", True): "delete",
+    ("PATCH", True): "update",
 }
 WORDS: Final = {"session.delete": "session.terminate", "key.delete": "key.revoke", "session.tickets": "session.ticket"}
 ADDRESS_LENGTH: Final = 100

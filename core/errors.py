@@ -157,6 +157,18 @@ class SessionNotFound(NotFound):
     code = "SESSION_NOT_FOUND"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "WEBHOOK_NOT_FOUND"
+
+
+class EventNotFound(NotFound):
+    """There is no such event, or it was removed after its retention."""
+
+    code = "EVENT_NOT_FOUND"
+
+
 class MethodNotAllowed(JelmoreError):
     """This cannot be done here with that method."""
 
@@ -228,6 +240,18 @@ class TooManySessions(TooMany):
     """Too many sessions are live; try again when one has ended."""
 
     code = "TOO_MANY_SESSIONS"
+
+
+class TooManyWebhooks(Conflict):
+    """There are too many webhooks."""
+
+    code = "TOO_MANY_WEBHOOKS"
+
+
+class WebhookInactive(Conflict):
+    """The webhook is switched off."""
+
+    code = "WEBHOOK_INACTIVE"
 
 
 class TooManyStreams(TooMany):

@@ -17,6 +17,7 @@ from app.api import (  # isort: skip
     streams,
     tickets,
     waits,
+    webhooks,
     websocket,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "streams",
     "tickets",
     "waits",
+    "webhooks",
     "websocket",
 ]

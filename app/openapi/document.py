@@ -152,6 +152,8 @@ def _in_query(operation: Operation) -> Iterable[dict[str, Any]]:
         choices = [choice for choice in resolved.pop("anyOf", ()) if choice != {"type": "null"}]
         described = {**choices[0], **resolved} if len(choices) == 1 else resolved
         parameter = {"name": name, "in": "query", "schema": described}
+        if name in schema.get("required", ()):
+            parameter["required"] = True
         if described.get("type") == "array":
             parameter |= {"style": "form", "explode": True}
         yield parameter

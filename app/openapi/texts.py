@@ -20,6 +20,7 @@ TAGS: Final = {
     "Output": "What a session prints: read, awaited, followed.",
     "Input": "What is sent to a live session. Each is numbered, durable, and carried out in order.",
     "Keys": "API keys, and tickets for browsers.",
+    "Webhooks": "Events, sent to addresses of yours: signed, in order per session, until they are taken.",
     "Audit": "Who did what. Rows are sealed into a hash chain.",
     "Service": "How the service is.",
 }
