@@ -2,6 +2,8 @@
 
 The docstring of a class is its message: a sentence for the one who gets it. Library errors are translated into these once,
 at the adapter that meets them.
+
+Longer than other modules because it is one list: every error, with its code.
 """
 
 from __future__ import annotations

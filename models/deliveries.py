@@ -81,9 +81,11 @@ def queue_ping(tx: Transaction, webhook: Webhook) -> WebhookDelivery:
 
 
 def _queue(tx: Transaction, webhook: Webhook, news: Sequence[Row[Any]], *, again: bool = False) -> None:
+    wanted = [row for row in news if row.event_type in webhook.event_types]
+    ids = sorted(uuid7() for _ in wanted)  # those of one millisecond, too: the log is in the order of events
     rows = [
         {
-            "id": uuid7(),
+            "id": own,
             "webhook_id": webhook.id,
             "lane": row.session_id or NO_SESSION,
             "event_id": row.id,
@@ -93,8 +95,7 @@ def _queue(tx: Transaction, webhook: Webhook, news: Sequence[Row[Any]], *, again
             "position": row.position,
             "queued_at": func.now(),
         }
-        for row in news
-        if row.event_type in webhook.event_types
+        for own, row in zip(ids, wanted, strict=True)
     ]
     if not rows:
         return
@@ -178,16 +179,25 @@ _LOOK = text("""
     SELECT (SELECT count(*) FROM webhooks WHERE active),
         (SELECT count(*) FROM webhooks WHERE active AND failures > 0),
         (SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE status = 'pending' LIMIT :most) AS waiting),
-        (SELECT COALESCE(EXTRACT(EPOCH FROM now() - min(ran_at)), -1) FROM housekeeping WHERE name = :name)
+        (SELECT COALESCE(EXTRACT(EPOCH FROM now() - min(ran_at)), -1) FROM housekeeping WHERE name = :name),
+        (SELECT COALESCE(GREATEST(0, EXTRACT(EPOCH FROM now() - min(at))), 0) FROM (
+            SELECT at FROM events
+            WHERE (transaction, position) > (SELECT c.transaction, c.position FROM webhook_cursor c)
+            ORDER BY transaction, position LIMIT 1
+        ) AS next)
 """)
 RUNS: Final = "webhooks"
 MOST_COUNTED: Final = 100_000
 
 
 def look(tx: Transaction) -> Mapping[str, float]:
-    """Return how webhooks are. `waiting`: up to MOST_COUNTED; `silent_seconds`: since a deliverer was there, -1 for never."""
+    """Return how webhooks are.
+
+    `waiting`: up to MOST_COUNTED; `silent_seconds`: since a deliverer was there, -1 for never; `lag_seconds`: of the oldest event
+    that is in no queue yet.
+    """
     values = tx.execute(_LOOK, {"most": MOST_COUNTED, "name": RUNS}).one()
-    return dict(zip(("active", "failing", "waiting", "silent_seconds"), map(float, values), strict=True))
+    return dict(zip(("active", "failing", "waiting", "silent_seconds", "lag_seconds"), map(float, values), strict=True))
 
 
 def forget_old(tx: Transaction, older_than: datetime, *, limit: int) -> int:

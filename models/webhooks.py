@@ -71,10 +71,10 @@ def create(tx: Transaction, new: NewWebhook, *, at: datetime) -> Webhook:
         created_at=at,
         created_by=new.created_by,
         updated_at=at,
+        failures=0,
     )
     tx.add(row)
     tx.flush()
-    tx.refresh(row)
     return row
 
 

@@ -72,7 +72,8 @@ Url = Annotated[
         {"type": "string", "maxLength": targets.LONGEST_URL, "pattern": r"^https?://[^@#\\\s]+$", "format": "uri"}
     ),
 ]
-Kinds = Annotated[list[EventKind], Field(min_length=1, max_length=100, strict=False), AfterValidator(_unique)]
+Kind = Annotated[EventKind, Field(strict=False)]
+Kinds = Annotated[list[Kind], Field(min_length=1, max_length=100), AfterValidator(_unique)]
 Description = Annotated[str, Field(min_length=1, max_length=200, pattern=VISIBLE)]
 Secret = Annotated[
     str,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 0.5
-MARGIN_SECONDS: Final = 10.0
+MARGIN_SECONDS: Final = 5.0
 """A claim lasts this much longer than an attempt can: PostgreSQL may be slow to take down how it went."""
 MOST_IN_A_ROW: Final = 20
 """Deliveries of one lane, before others have their turn."""
