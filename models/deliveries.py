@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from core.ids import uuid7
 from models import feed
@@ -170,7 +170,7 @@ def _heads(tx: Transaction, webhook_id: UUID, lanes: Collection[UUID]) -> set[UU
     if not lanes:
         return set()
     order = (WebhookDelivery.lane, WebhookDelivery.transaction, WebhookDelivery.position)
-    first = select(WebhookDelivery.id).distinct(WebhookDelivery.lane).order_by(*order)
+    first = select(WebhookDelivery.id).ext(distinct_on(WebhookDelivery.lane)).order_by(*order)
     waiting = (WebhookDelivery.webhook_id == webhook_id, WebhookDelivery.status == "pending")
     return set(tx.scalars(first.where(*waiting, WebhookDelivery.lane.in_(lanes))))
 

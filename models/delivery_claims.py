@@ -64,13 +64,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt went. `again_seconds`: until the next; `rest_seconds`: for which the receiver wants to hear nothing at all."""
+    """How an attempt went. `again_seconds`: until the next; `rest_seconds`: for which the receiver wants to hear nothing at all.
+
+    `soon`: whether it was over in good time.
+    """
 
     verdict: Verdict
     response_status: int | None = None
     error: str | None = None
     again_seconds: float = 0.0
     rest_seconds: float = 0.0
+    soon: bool = True
 
 
 _CLAIM = text("""
@@ -83,7 +87,7 @@ _CLAIM = text("""
                 WHERE b.webhook_id = w.id AND b.claim IS NOT NULL AND b.claimed_until > now()
             ) AS room
             FROM webhooks w
-            WHERE w.active AND (w.failures > 0) = :failing AND (w.resting_until IS NULL OR w.resting_until <= now())
+            WHERE w.active AND w.proven = :proven AND (w.resting_until IS NULL OR w.resting_until <= now())
         ) AS w CROSS JOIN LATERAL (
             SELECT l.webhook_id, l.lane, l.due_at FROM webhook_lanes l
             WHERE l.webhook_id = w.id AND l.due_at <= now() AND (l.claimed_until IS NULL OR l.claimed_until <= now())
@@ -95,9 +99,9 @@ _CLAIM = text("""
 """)
 
 
-def claim(tx: Transaction, claim_id: UUID, *, failing: bool, lease_seconds: float, limit: int) -> list[Lane]:
-    """Claim lanes whose turn it is, of webhooks that fail or of those that do not: the longest due first."""
-    values = {"claim": claim_id, "lease": lease_seconds, "most": PER_WEBHOOK, "failing": failing, "limit": limit}
+def claim(tx: Transaction, claim_id: UUID, *, proven: bool, lease_seconds: float, limit: int) -> list[Lane]:
+    """Claim lanes whose turn it is, of webhooks that are proven or of those that are not: the longest due first."""
+    values = {"claim": claim_id, "lease": lease_seconds, "most": PER_WEBHOOK, "proven": proven, "limit": limit}
     return [Lane(row.webhook_id, row.lane, claim_id) for row in tx.execute(_CLAIM, values)]
 
 
@@ -207,12 +211,11 @@ def _judge(tx: Transaction, webhook: Webhook, due: Due, outcome: Outcome) -> Non
     """Note how the receiver is. It has come back if it takes what it did not take before: then nobody waits for it longer."""
     if outcome.verdict is Verdict.DELIVERED:
         came_back = webhook.failures > 0 and (due.attempts > 0 or due.is_ping)
-        if webhook.failures:
-            webhook.failures, webhook.resting_until = 0, None
+        webhook.failures, webhook.proven, webhook.resting_until = 0, outcome.soon, None
         if came_back:
             _wake(tx, webhook)
     elif due.envelope is not None:
-        webhook.failures += 1
+        webhook.failures, webhook.proven = webhook.failures + 1, False
         if outcome.rest_seconds:
             webhook.resting_until = tx.scalar(select(_in(outcome.rest_seconds)))
     if outcome.verdict is Verdict.GONE:

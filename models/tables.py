@@ -430,6 +430,8 @@ class Webhook(Base):
     """Events up to here are not for it: they were before it was made, or while it was off."""
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     """How many attempts failed since the last that did not. More than none: one at a time, until one succeeds."""
+    proven: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether its last attempt succeeded, and soon. Those of which that cannot be said share a part of the places."""
     resting_until: Mapped[datetime | None]
     """The receiver asked for a pause."""
     created_at: Mapped[datetime]

@@ -123,7 +123,7 @@ def change(tx: Transaction, row: Webhook, changes: Mapping[str, Any], *, at: dat
         row.since_transaction, row.since_position = since.transaction, since.number
         row.disabled_reason = None
     if anew:
-        row.failures, row.resting_until = 0, None
+        row.failures, row.proven, row.resting_until = 0, False, None
     tx.flush()
     return anew
 

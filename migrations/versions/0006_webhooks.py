@@ -50,6 +50,7 @@ def _webhooks() -> None:
         sa.Column("since_transaction", sa.BigInteger(), nullable=False),
         sa.Column("since_position", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("proven", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("resting_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),

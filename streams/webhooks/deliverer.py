@@ -7,6 +7,7 @@ themselves, and one delivery for each at most is sent again, under the same id.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 0.5
 MARGIN_SECONDS: Final = 5.0
 """A claim lasts this much longer than an attempt can: PostgreSQL may be slow to take down how it went."""
+SOON_SECONDS: Final = 1.0
+"""Whoever takes longer to answer is slow."""
 MOST_IN_A_ROW: Final = 20
 """Deliveries of one lane, before others have their turn."""
 NOTE_SECONDS: Final = 5.0
@@ -54,8 +57,8 @@ class Deliverer:
         self._rules = Rules(settings.webhook_allow_private, plain_http=not settings.in_production)
         self._schedule = Schedule(settings.webhook_retry_first_seconds, settings.webhook_retry_seconds, random.uniform)
         self._places = Pool(settings.webhook_concurrency)
-        self._failing = Pool(max(1, settings.webhook_concurrency // 2))
-        """Receivers that failed last have half of the places together: those that answer always find one."""
+        self._doubtful = Pool(max(1, settings.webhook_concurrency // 2))
+        """Receivers that are new, failed last or were slow have half of the places together: the others always find one."""
         self._lease_seconds = settings.webhook_timeout_seconds + MARGIN_SECONDS
         self._news = Event()
         self._stopping = False
@@ -84,22 +87,22 @@ class Deliverer:
         self._keep_house()
         with self._database.transaction() as tx:
             queued = deliveries.queue_news(tx)
-        for failing, places in ((False, self._places), (True, self._failing)):
-            self._claim(places, failing=failing)
+        for proven, places in ((True, self._places), (False, self._doubtful)):
+            self._claim(places, proven=proven)
         return queued == deliveries.MOST_A_STEP
 
-    def _claim(self, places: Pool, *, failing: bool) -> None:
+    def _claim(self, places: Pool, *, proven: bool) -> None:
         free = min(places.free_count(), self._places.free_count())
         if free <= 0:
             return
         claim_id, until = uuid7(), self._clock.now() + self._lease_seconds
         with self._database.transaction() as tx:
             lease = self._lease_seconds
-            lanes = delivery_claims.claim(tx, claim_id, failing=failing, lease_seconds=lease, limit=free)
+            lanes = delivery_claims.claim(tx, claim_id, proven=proven, lease_seconds=lease, limit=free)
         for lane in lanes:
             sending = self._places.spawn(self._guarded, lane, until)
-            if failing:
-                self._failing.add(sending)
+            if not proven:
+                self._doubtful.add(sending)
 
     def _guarded(self, lane: Lane, until: float) -> None:
         try:
@@ -128,8 +131,9 @@ class Deliverer:
         began = self._clock.now()
         answer = REMOVED if due.envelope is None else self._post(due)
         metrics.WEBHOOK_ATTEMPTS.labels(answer.kind).inc()
-        metrics.WEBHOOK_SECONDS.observe(self._clock.now() - began)
-        outcome = self._schedule.outcome(due, answer)
+        seconds = self._clock.now() - began
+        metrics.WEBHOOK_SECONDS.observe(seconds)
+        outcome = replace(self._schedule.outcome(due, answer), soon=seconds < SOON_SECONDS)
         if outcome.verdict in (Verdict.DEAD, Verdict.GONE):
             metrics.WEBHOOK_DEAD.inc()
         return outcome
