@@ -12,7 +12,7 @@ import gevent
 import structlog
 
 from app.process import is_patched
-from models import mirroring, sessions, workers
+from models import deliveries, mirroring, sessions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +34,7 @@ MIRROR_SILENT_SECONDS: Final = 20.0
 BEHIND_SECONDS: Final = 60.0
 MOST_COUNTED: Final = 10_000
 """More events that wait are as many."""
+DELIVERER_SILENT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Checks:
             "nats": self._nats,
             "broker": self._broker,
             "workers": self._workers,
+            "webhooks": self._webhooks,
             "session_service": self._session_service,
             "websocket_manager": self._websocket_manager,
         }
@@ -153,6 +155,20 @@ class Checks:
             alive = [worker for worker in workers.alive(tx) if worker.seen_at > self._parts.clock.at() - silent]
         stats = {"alive": len(alive), "slots": sum(worker.slots for worker in alive)}
         return Finding("healthy" if alive else "unhealthy", stats)
+
+    def _webhooks(self) -> Finding:
+        """Whether somebody delivers, if there is anybody to deliver to. A receiver that fails is its owner's affair."""
+        with self._parts.database.transaction() as tx:
+            seen = deliveries.look(tx)
+        stats: dict[str, Any] = {name: int(seen[name]) for name in ("active", "failing", "waiting")}
+        if not (seen["active"] or seen["waiting"]):
+            return Finding("healthy", stats)
+        silent = seen["silent_seconds"]
+        if silent < 0:
+            return Finding("unhealthy", {**stats, "trouble": "no process delivers to webhooks: start streams.webhooks"})
+        if silent > DELIVERER_SILENT_SECONDS:
+            return Finding("unhealthy", {**stats, "trouble": f"webhooks have not been delivered to for {silent:.0f} s"})
+        return Finding("healthy", stats)
 
     def _session_service(self) -> Finding:
         with self._parts.database.transaction() as tx:

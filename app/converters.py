@@ -18,7 +18,7 @@ def id_of(text: str) -> UUID:
 
 
 class IdConverter(BaseConverter):
-    """The id of a session or a key. A malformed one becomes the id that nothing has.
+    """The id of a session, a key, a webhook. A malformed one becomes the id that nothing has.
 
     So it is answered like any unknown id, by the same code and after the same look at the key, not as an unknown path.
     """

@@ -18,7 +18,7 @@ from core.errors import OriginNotAllowed
 if TYPE_CHECKING:
     from flask import Flask
 
-METHODS: Final = "GET, HEAD, POST, DELETE"
+METHODS: Final = "GET, HEAD, POST, PATCH, DELETE"
 SENT: Final = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, X-Request-ID"
 SHOWN: Final = ", ".join(
     (

@@ -102,7 +102,7 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    app.url_map.converters["session_id"] = app.url_map.converters["key_id"] = IdConverter
+    app.url_map.converters |= dict.fromkeys(("session_id", "key_id", "webhook_id"), IdConverter)
     if hops := world.settings.trusted_proxy_hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.wsgi_app = Unread(app.wsgi_app)  # type: ignore[method-assign]

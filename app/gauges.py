@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from app.process import is_patched
 from core.errors import DatabaseUnavailable
-from models import backlog, mirroring, sessions, workers
+from models import backlog, deliveries, mirroring, sessions, workers
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SCRAPE_SECONDS: Final = 2.0
+WEBHOOKS: Final = {
+    "active": "Webhooks that are switched on",
+    "failing": "Webhooks whose last attempt failed",
+    "waiting": "Deliveries that wait for their turn, or for their next attempt",
+    "lag_seconds": "How long the oldest event has waited to be put into webhooks' queues",
+}
 
 
 def scrape(database: Database, *, mirrored: bool) -> bytes:
@@ -34,6 +40,7 @@ def _scraped(database: Database, mirrored: bool) -> bytes:
         with database.transaction() as tx:
             live, waiting, alive = sessions.count_by_status(tx), backlog.look(tx).length, workers.alive(tx)
             lag = mirroring.lag(tx) if mirrored else None
+            webhooks = deliveries.look(tx)
     except DatabaseUnavailable as fault:
         log.debug("gauges without PostgreSQL", error=str(fault))
         return b""
@@ -49,4 +56,6 @@ def _scraped(database: Database, mirrored: bool) -> bytes:
         )
         rows.set(lag.rows)
         Gauge("jelmore_outbox_seconds", "Age of the oldest of them", registry=registry).set(lag.seconds)
+    for name, text in WEBHOOKS.items():
+        Gauge(f"jelmore_webhooks_{name}", text, registry=registry).set(webhooks[name])
     return generate_latest(registry)

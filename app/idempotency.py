@@ -52,16 +52,23 @@ def _nothing() -> None:
 class Effect:
     """What a request has done, once it is committed: what to tell the client, and what is to happen `then`.
 
-    `body`: members, or the JSON of them.
+    `body`: members, or the JSON of them. `told_once`: more members, for the first answer alone: they are not kept for repeats.
     """
 
     body: Mapping[str, Any] | str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     then: Callable[[], None] = _nothing
+    told_once: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def answer(self) -> Answer:
-        """Return the answer as it is sent, and kept."""
+        """Return the answer as it is sent."""
+        if self.told_once and not isinstance(self.body, str):
+            return Answer(self.status, flask_json.dumps({**self.body, **self.told_once}), self.headers)
+        return self.kept()
+
+    def kept(self) -> Answer:
+        """Return the answer as it is kept."""
         body = self.body if isinstance(self.body, str) else flask_json.dumps(self.body)
         return Answer(self.status, body, self.headers)
 
@@ -116,6 +123,6 @@ def _attempt(web: Web, claim: Claim | None, do: Do) -> tuple[Answer, bool]:
                 return kept, True
             effect = do(tx)
             answer = effect.answer()
-            idempotency.keep(tx, claim, answer, at=at)
+            idempotency.keep(tx, claim, effect.kept(), at=at)
     effect.then()
     return answer, False

@@ -32,6 +32,7 @@ VERBS: Final = {
     ("GET", False): "list",
     ("GET", True): "show",
     ("DELETE", True): "delete",
+    ("PATCH", True): "update",
 }
 WORDS: Final = {
     "session.delete": "session.terminate",

@@ -29,7 +29,8 @@ QUOTED: Final = "%"
 
 def read_query(model: type[Model]) -> Model:
     """Return the request's parameters as a model. Raises ValidationFailed."""
-    given = {name: _given(name, field.annotation) for name, field in model.model_fields.items() if name in request.args}
+    fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    given = {name: _given(name, annotation) for name, annotation in fields.items() if name in request.args}
     refuse_unreadable(given)
     refuse_unstorable(given)
     return validated(model, given)

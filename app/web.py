@@ -30,6 +30,7 @@ from streams.event_feed import Feed
 from streams.log import Log
 from streams.redis import connect
 from streams.relay import Hub
+from streams.webhooks.addresses import Rules
 from tasks.queue import open_broker, sender
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Web:
     searches: Searches
     counters: Counters
     checks: Checks
+    rules: Rules
+    """Where webhooks may point to."""
     census: Census
     clock: Clock
 
@@ -112,6 +115,7 @@ def open_web(settings: Settings) -> Web:
         searches=Searches(clock),
         counters=counters,
         checks=Checks(Parts(settings, database, client, broker, streams, counters, clock)),
+        rules=Rules(settings.webhook_allow_private, plain_http=not settings.in_production),
         census=census,
         clock=clock,
     )

@@ -2,6 +2,8 @@
 
 The docstring of a class is its message: a sentence for the one who gets it. Library errors are translated into these once,
 at the adapter that meets them.
+
+Longer than other modules because it is one list: every error, with its code.
 """
 
 from __future__ import annotations
@@ -157,6 +159,18 @@ class SessionNotFound(NotFound):
     code = "SESSION_NOT_FOUND"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "WEBHOOK_NOT_FOUND"
+
+
+class EventNotFound(NotFound):
+    """There is no such event, or it was removed after its retention."""
+
+    code = "EVENT_NOT_FOUND"
+
+
 class MethodNotAllowed(JelmoreError):
     """This cannot be done here with that method."""
 
@@ -228,6 +242,18 @@ class TooManySessions(TooMany):
     """Too many sessions are live; try again when one has ended."""
 
     code = "TOO_MANY_SESSIONS"
+
+
+class TooManyWebhooks(Conflict):
+    """There are too many webhooks."""
+
+    code = "TOO_MANY_WEBHOOKS"
+
+
+class WebhookInactive(Conflict):
+    """The webhook is switched off."""
+
+    code = "WEBHOOK_INACTIVE"
 
 
 class TooManyStreams(TooMany):

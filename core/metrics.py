@@ -96,6 +96,17 @@ MIRROR_LAG_SECONDS = Histogram(
     "jelmore_mirror_lag_seconds", "From an event to its acknowledgement by NATS", buckets=(*SHORT, 30, 60, 300, 1800)
 )
 
+# Webhooks.
+WEBHOOK_ATTEMPTS = Counter(
+    "jelmore_webhook_attempts_total",
+    "Attempts to deliver: delivered, http_error, redirect, timeout, unreachable, refused, removed",
+    ("outcome",),
+)
+WEBHOOK_SECONDS = Histogram(
+    "jelmore_webhook_attempt_seconds", "One attempt, from resolving the name to the answer", buckets=(*SHORT, 30, 60)
+)
+WEBHOOK_DEAD = Counter("jelmore_webhook_dead_total", "Deliveries that were given up")
+
 
 def serve(port: int) -> None:
     """Show this process's metrics on a port of its own: it serves nothing else. Raises OSError."""

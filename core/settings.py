@@ -189,10 +189,14 @@ class Settings(BaseModel):
     retention_events_seconds: Seconds = 30 * 86400
     retention_audit_seconds: Seconds = 365 * 86400
     retention_workspaces_seconds: Seconds = 7 * 86400
+    retention_deliveries_seconds: Seconds = 30 * 86400  # webhooks' log, dead letters too
 
     # Webhooks.
     webhook_allow_private: Networks = ()  # networks that deliveries may reach though they are private
-    webhook_timeout_seconds: Seconds = 10.0
+    webhook_timeout_seconds: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 10.0  # for one attempt in all
+    webhook_retry_first_seconds: Seconds = 5.0  # after the first failure; then four times as long each time, up to 4 h
+    webhook_retry_seconds: Seconds = 86400.0  # for so long a delivery is tried
+    webhook_concurrency: Count = 64  # attempts at once in one process
 
     # Claude Code.
     claude_bin: Path | None = None

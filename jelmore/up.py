@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jelmore.console import Console
 
 PROCFILE: Final = Path(__file__).resolve().parent.parent / "Procfile"
-ORDER: Final = ("web", "worker", "beat", "mirror", "flower")
+ORDER: Final = ("web", "worker", "beat", "mirror", "webhooks", "flower")
 READY_SECONDS: Final = 60.0
 MIGRATION_SECONDS: Final = 600.0
 POLL_SECONDS: Final = 0.1

@@ -402,3 +402,107 @@ class HousekeepingRun(Base):
     spared_until: Mapped[datetime | None]
     """Nobody is declared lost before this: whoever was away may have missed renewals that were not missing."""
     runs: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+
+
+DELIVERY_STATES = ("pending", "delivered", "dead")
+
+
+class Webhook(Base):
+    """An address that an owner's events are sent to. Whoever writes to one, or to its queue, locks this row first."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    url: Mapped[str]
+    event_types: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    description: Mapped[str | None]
+    active: Mapped[bool] = mapped_column(server_default=text("true"))
+    disabled_reason: Mapped[str | None]
+    """Why the service itself switched it off."""
+    secret: Mapped[bytes] = mapped_column(deferred=True)
+    """What deliveries are signed with: as it is, for a hash signs nothing. Shown once, when it is made."""
+    previous_secret: Mapped[bytes | None] = mapped_column(deferred=True)
+    previous_until: Mapped[datetime | None]
+    """Until when deliveries are signed with the secret before the last change, too."""
+    since_transaction: Mapped[int] = mapped_column(BigInteger)
+    since_position: Mapped[int] = mapped_column(BigInteger)
+    """Events up to here are not for it: they were before it was made, or while it was off."""
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    """How many attempts failed since the last that did not. More than none: one at a time, until one succeeds."""
+    proven: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether its last attempt succeeded, and soon. Those of which that cannot be said share a part of the places."""
+    resting_until: Mapped[datetime | None]
+    """The receiver asked for a pause."""
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    updated_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_webhooks_owner_id", "owner", "id"),)
+
+
+class WebhookDelivery(Base):
+    """One event for one webhook: what is waiting, and what became of it."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    lane: Mapped[UUID]
+    """What it keeps its order among: its session, or all that is of none; a ping is alone."""
+    event_id: Mapped[UUID]
+    """No foreign key: a ping is no event, and events have a retention of their own."""
+    event_type: Mapped[str]
+    session_id: Mapped[UUID | None]
+    transaction: Mapped[int] = mapped_column(BigInteger)
+    position: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(server_default="pending")
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    queued_at: Mapped[datetime]
+    """From here on the time runs after which it is given up."""
+    tried_at: Mapped[datetime | None]
+    response_status: Mapped[int | None]
+    error: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("status", DELIVERY_STATES), name="status"),
+        Index("ix_webhook_deliveries_webhook_id_event_id", "webhook_id", "event_id", unique=True),
+        Index("ix_webhook_deliveries_log", "webhook_id", "id"),
+        Index(
+            "ix_webhook_deliveries_pending",
+            *("webhook_id", "lane", "transaction", "position"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index("ix_webhook_deliveries_queued_at", "queued_at"),
+    )
+
+
+class WebhookLane(Base):
+    """One session's waiting deliveries to one webhook: claimed as a whole, so that no two are under way at once."""
+
+    __tablename__ = "webhook_lanes"
+
+    webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True)
+    lane: Mapped[UUID] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime]
+    claim: Mapped[UUID | None]
+    claimed_until: Mapped[datetime | None]
+    """A lease: whoever claimed it and was killed holds it up no longer than that."""
+
+    __table_args__ = (
+        Index("ix_webhook_lanes_due", "webhook_id", "due_at"),
+        Index("ix_webhook_lanes_claimed", "webhook_id", postgresql_where=text("claim IS NOT NULL")),
+    )
+
+
+class WebhookCursor(Base):
+    """One row: up to where events have been put into webhooks' queues."""
+
+    __tablename__ = "webhook_cursor"
+
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    transaction: Mapped[int] = mapped_column(BigInteger)
+    position: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (CheckConstraint("one", name="one"),)

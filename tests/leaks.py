@@ -34,7 +34,7 @@ SHORTEST: Final = 6
 BEGINNING: Final = "jmr_"
 SHAPE: Final = re.compile(rb"jmr_([0-9a-f]{32}|ticket)_[A-Za-z0-9]{43}")
 SHAPED_BYTES: Final = 4 + 32 + 1 + 43
-MINTED: Final = re.compile(rb'"(?:key|ticket)":\s*"(jmr_[A-Za-z0-9_]+)"')
+MINTED: Final = re.compile(rb'"(?:key|ticket|secret)":\s*"((?:jmr|whsec)_[A-Za-z0-9_+/=]+)"')
 EXCERPT_BYTES: Final = 80
 MOST_FINDS: Final = 20
 GREP_SECONDS: Final = 120
@@ -89,8 +89,8 @@ class Secrets:
     def know_exchange(self, body: object, answer: bytes) -> None:
         """Remember what a request gave away, and what its answer did."""
         for found in MINTED.findall(answer):
-            self.know(found.decode(), "a key or ticket")
-            self.know(found.decode().rpartition("_")[2], "the secret of a key or ticket")
+            self.know(found.decode(), "a key, a ticket, a webhook's secret")
+            self.know(found.decode().rpartition("_")[2], "the secret of a key, a ticket, a webhook")
         env = body.get("env") if isinstance(body, dict) else None
         for name, value in env.items() if isinstance(env, dict) else ():
             if isinstance(value, str) and len(value) >= SHORTEST:

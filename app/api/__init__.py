@@ -20,6 +20,7 @@ from app.api import (  # isort: skip
     streams,
     tickets,
     waits,
+    webhooks,
     websocket,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "streams",
     "tickets",
     "waits",
+    "webhooks",
     "websocket",
 ]

@@ -8,6 +8,7 @@ from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 from pydantic import BaseModel, Field
 
 from app.api.key_schemas import KeyView
+from app.api.webhook_schemas import WebhookView
 from app.times import Instant  # noqa: TC001  (as above)
 from models.inputs import State  # noqa: TC001  (as above)
 from models.lifecycle import Status  # noqa: TC001  (as above)
@@ -134,6 +135,19 @@ class KeyWithSecret(KeyView):
     """A key, and its secret for the only time."""
 
     key: str
+
+
+class WebhookWithSecret(WebhookView):
+    """A webhook, and its secret for the only time: not in the answer to a repeat of the request."""
+
+    secret: str | None = None
+
+
+class QueuedAgain(BaseModel):
+    """How many events will be sent again. `next_from`: the event to ask for next, if that is not all."""
+
+    queued: int
+    next_from: UUID | None
 
 
 class Part(BaseModel):

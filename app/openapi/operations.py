@@ -6,7 +6,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from app.api import audit, events, inputs, keys, listing, output, search, sessions, streams, tickets, waits
+from app.api import (
+    audit,
+    events,
+    inputs,
+    keys,
+    listing,
+    output,
+    search,
+    sessions,
+    streams,
+    tickets,
+    waits,
+    webhooks,
+)
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
 from app.api.schemas import (
@@ -20,6 +33,7 @@ from app.api.schemas import (
     TerminalSize,
 )
 from app.api.stats import StatsView
+from app.api.webhook_schemas import Again, DeliveryView, Log, WebhookChange, WebhookRequest, WebhookView
 from app.openapi import answers
 from app.openapi.event_page import STREAMED, EventView
 from core import errors
@@ -62,6 +76,7 @@ class Operation:
 
 LIVE: Final = (errors.SessionEnded, errors.SessionEnding)
 ONCE: Final = (errors.IdempotencyInProgress, errors.IdempotencyKeyReused)
+OF_WEBHOOKS: Final = (errors.WebhookNotFound,)
 PAGED: Final = MappingProxyType({200: ("Link",)})
 POSITIONS: Final = (
     {
@@ -233,6 +248,32 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             body=RotationRequest,
             body_required=False,
             errors=(errors.NotFound,),
+        ),
+        "api.create_webhook": Operation(
+            "Webhooks",
+            {201: answers.WebhookWithSecret},
+            WRITE,
+            body=WebhookRequest,
+            errors=(errors.TooManyWebhooks, *ONCE),
+            request_headers=("Idempotency-Key",),
+            headers={201: ("Location", "Idempotency-Replayed")},
+        ),
+        "api.list_webhooks": Operation("Webhooks", {200: list[WebhookView]}, WRITE, query=webhooks.Page, headers=PAGED),
+        "api.show_webhook": Operation("Webhooks", {200: WebhookView}, WRITE, errors=OF_WEBHOOKS),
+        "api.change_webhook": Operation("Webhooks", {200: WebhookView}, WRITE, body=WebhookChange, errors=OF_WEBHOOKS),
+        "api.delete_webhook": Operation("Webhooks", {200: WebhookView}, WRITE, errors=OF_WEBHOOKS),
+        "api.ping_webhook": Operation(
+            "Webhooks", {202: DeliveryView}, WRITE, errors=(*OF_WEBHOOKS, errors.WebhookInactive)
+        ),
+        "api.redeliver": Operation(
+            "Webhooks",
+            {202: answers.QueuedAgain},
+            WRITE,
+            query=Again,
+            errors=(*OF_WEBHOOKS, errors.EventNotFound),
+        ),
+        "api.list_deliveries": Operation(
+            "Webhooks", {200: list[DeliveryView]}, WRITE, query=Log, errors=OF_WEBHOOKS, headers=PAGED
         ),
         "api.list_audit": Operation("Audit", {200: list[AuditView]}, ADMIN, query=audit.Listing, headers=PAGED),
         "api.list_events": Operation(

@@ -21,6 +21,7 @@ TAGS: Final = {
     "Input": "What is sent to a live session. Each is numbered, durable, and carried out in order.",
     "Keys": "API keys, and tickets for browsers.",
     "Events": "What has happened, in order, for who must miss nothing. docs/events.md has every type.",
+    "Webhooks": "Events, sent to addresses of yours: signed, in order per session, until they are taken.",
     "Audit": "Who did what. Rows are sealed into a hash chain.",
     "Service": "How the service is.",
 }

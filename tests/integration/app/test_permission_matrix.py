@@ -42,6 +42,8 @@ NOBODYS: Final = "01a20876-96f3-7641-a7dd-835fac400188"
 FOR_ADMINISTRATORS: Final = ("/keys", "/audit")
 NEEDS: Final = {("POST", "/sessions/<session_id:session_id>/wait"): "read"}
 """What differs from: GET needs `read`, everything else `write`."""
+FOR_WRITERS: Final = "/webhooks"
+"""Whoever may make them may see them: their addresses may be secrets."""
 BODIES: Final[dict[str, Any]] = {
     "/sessions": {"query": "true"},
     "input": {"input": "x"},
@@ -51,6 +53,7 @@ BODIES: Final[dict[str, Any]] = {
     "wait": {"until": {"exit": True}, "timeout_seconds": 1},
     "tickets": {"scopes": ["read"]},
     "/keys": {"name": "", "permissions": ["read"]},  # found wrong by whoever may make one
+    "/webhooks": {"url": ""},  # as above
 }
 QUERIES: Final = {"search": "?q=hello", "/stream": "?sessions={}"}
 OF_ITS_OWN: Final = ("x-request-id", "date", "x-ratelimit-remaining", "x-ratelimit-reset")
@@ -97,7 +100,7 @@ def hers(api: Api, holder: Holder) -> UUID:
 
 def ask(api: Api, method: str, rule: str, target: object, scopes: list[str] | None = None) -> httpx2.Response:
     path = rule
-    for argument in ("<session_id:session_id>", "<key_id:key_id>"):
+    for argument in ("<session_id:session_id>", "<key_id:key_id>", "<webhook_id:webhook_id>"):
         path = path.replace(argument, str(target))
     word = path.rpartition("/")[2]
     body = {"scopes": scopes} if scopes else BODIES.get(word, BODIES.get(rule))
@@ -114,6 +117,8 @@ def may(granted: str, method: str, rule: str) -> bool:
         return False
     if rule.endswith("/tickets"):
         return "read" in granted  # what is asked for, above
+    if rule.startswith(FOR_WRITERS):
+        return "write" in granted.split("+")
     needed = NEEDS.get((method, rule), "read" if method in ("GET", "HEAD") else "write")
     return needed in granted.split("+")
 
@@ -139,7 +144,7 @@ def test_every_route_lets_in_whom_it_should(api: Api, hers: UUID, granted: str) 
         if may(granted, method, rule):
             assert answer.status_code not in (401, 403), (method, rule)
             assert answer.status_code < 500, (method, rule)
-            assert answer.status_code != 404 or rule.startswith("/keys/"), (method, rule)
+            assert answer.status_code != 404 or rule.startswith(("/keys/", "/webhooks/")), (method, rule)
         else:
             assert answer.status_code == 403, (method, rule)
             assert method == "HEAD" or answer.json()["error_code"] == "INSUFFICIENT_PERMISSIONS"
