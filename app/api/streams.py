@@ -66,7 +66,7 @@ def _some(text: str) -> str:
 class Several(Filter):
     """What of which sessions is wanted. `sessions`: their ids, with commas between them, at most 50."""
 
-    sessions: Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_some)]
+    sessions: Annotated[str, Field(min_length=1, max_length=37 * MOST_SESSIONS - 1), AfterValidator(_some)]
 
     @property
     def ids(self) -> list[UUID]:
