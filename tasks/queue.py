@@ -89,11 +89,10 @@ def configured(settings: Settings) -> dict[str, Any]:
 class SteadyConnection(Connection):
     """To the broker. Left to itself it waits ever longer, up to 30 s: so late, after an outage, would sessions begin."""
 
-    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+    def ensure_connection(self, *args: Any, **options: Any) -> SteadyConnection:
         """Connect, and try again every few seconds."""
-        return super().ensure_connection(
-            *args, **{"interval_start": 1, "interval_step": 1, "interval_max": 3, **options}
-        )
+        pauses = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
+        return super().ensure_connection(*args, **{**pauses, **options})
 
 
 class Messaging(AMQP):
