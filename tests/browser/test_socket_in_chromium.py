@@ -103,12 +103,13 @@ def test_a_session_is_terminated_over_a_socket(service: Service, page: Page) -> 
 def test_what_is_typed_and_printed_over_cut_connections_comes_once(service: Service, page: Page, front: Front) -> None:
     session_id = service.ada.create("cat")
     talk = """
+    const refused = [];
     for (let number = 1; number <= 150; number += 1) {
-      socket.sendInput(`line ${number}`);
+      socket.sendInput(`line ${number}`).catch((error) => refused.push(`${number}: ${error}`));
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     await socket.eof().catch(() => {}); // cut off, its answer may be lost: the end says it all the same
-    return { ...seen, code: await closed };
+    return { ...seen, refused, code: await closed };
     """
     chance, over, cuts = random.Random(5), threading.Event(), []
 
@@ -123,6 +124,7 @@ def test_what_is_typed_and_printed_over_cut_connections_comes_once(service: Serv
     over.set()
     thread.join()
 
+    assert seen["refused"] == []
     assert seen["output"].encode() == lines(150)
     assert whole(service, seen, session_id)
     assert (seen["errors"], seen["code"], len(cuts) > 3) == ([], 1000, True)
