@@ -124,11 +124,12 @@ def test_what_is_typed_and_printed_over_cut_connections_comes_once(service: Serv
     over.set()
     thread.join()
 
-    assert seen["refused"] == []
-    assert seen["output"].encode() == lines(150)
+    # What was done before the last cut, whose answer then was lost, may be told of by the end alone.
+    assert all(told.endswith("before this was answered.") for told in seen["refused"]), seen["refused"]
+    assert service.ada.output(session_id) == lines(150), seen["refused"]
     assert whole(service, seen, session_id)
+    assert seen["output"].encode() == lines(150)
     assert (seen["errors"], seen["code"], len(cuts) > 3) == ([], 1000, True)
-    assert service.ada.output(session_id) == lines(150)
 
 
 def test_a_killed_web_process_costs_a_socket_nothing(service: Service, page: Page) -> None:
