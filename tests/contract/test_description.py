@@ -86,7 +86,7 @@ def configuration(service: Service, key: str, folder: Path) -> Path:
     ended = client.create("ended")
     client.events(ended)
     lines += [PINNED.format(operation, ended) for operation in ON_ENDED]
-    path = folder / f"{key}.toml"
+    path = folder / f"{ended}.toml"  # its name is in a command line, too
     path.write_text("\n".join(lines))
     return path
 
