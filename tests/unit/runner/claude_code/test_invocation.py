@@ -14,11 +14,10 @@ from runner.programs.claude_code.invocation import FIXED, Account, Beginning, co
 
 PROGRAM = Path("/opt/claude")
 ONE, OTHER = UUID(int=1), UUID(int=2)
+UNSAID, NEW = Allowed(), Beginning(ONE)
 
 
-def flags(
-    options: ClaudeOptions, allowed: Allowed = Allowed(), beginning: Beginning = Beginning(ONE)
-) -> dict[str, str]:
+def flags(options: ClaudeOptions, allowed: Allowed = UNSAID, beginning: Beginning = NEW) -> dict[str, str]:
     line = command_line(PROGRAM, beginning, options, allowed)
     assert line[: 1 + len(FIXED)] == (str(PROGRAM), *FIXED)
     return {flag.partition("=")[0]: flag.partition("=")[2] for flag in line[1 + len(FIXED) :]}
