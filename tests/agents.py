@@ -13,7 +13,7 @@ import subprocess
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -39,6 +39,10 @@ LEAVE_SECONDS: Final = 5.0
 _MISSING: Final = "Claude Code (the extra `claude`) is not installed"
 
 S = TypeVar("S", bound="Said")
+
+
+class EndedError(RuntimeError):
+    """The process is gone; the words are its last."""
 
 
 def real_claude() -> Path:
@@ -158,13 +162,20 @@ class Agent:
             for each in self.said[since:]:
                 if isinstance(each, kind) and wanted(each):
                     return each
-            assert self._reader.is_alive(), f"it ended: {self.tail()}"
+            if not self._reader.is_alive():
+                raise EndedError(self.tail())
             return None
 
         try:
             return eventually(heard, ANSWER_SECONDS)
         except AssertionError as error:
             raise AssertionError(f"no {kind.__name__}: {self.tail()}") from error
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it lives and waits."""
+        states = [each.doing for each in self.said if isinstance(each, Became)]
+        return self.process.poll() is None and states[-1:] in ([], [Doing.IDLE])
 
     def asked(self, since: int = 0) -> Asked:
         """Wait for a question."""
@@ -211,11 +222,32 @@ def agent(claude: Path, messages_api: MessagesApi, tmp_path: Path) -> Iterator[C
     """Return a maker of processes that share a home; all are ended afterwards."""
     made: list[Agent] = []
 
-    def make(**more: object) -> Agent:
-        made.append(Agent(claude, messages_api, tmp_path, **more))  # type: ignore[arg-type]
+    def make(**more: Any) -> Agent:
+        made.append(Agent(claude, messages_api, tmp_path, **more))
         made[-1].start()
         return made[-1]
 
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture(scope="module")
+def _shared() -> Iterator[dict[Path, Agent]]:
+    made: dict[Path, Agent] = {}
+    yield made
+    for each in made.values():
+        each.close()
+
+
+@pytest.fixture
+def conversing(
+    claude: Path, messages_api: MessagesApi, tmp_path_factory: pytest.TempPathFactory, _shared: dict[Path, Agent]
+) -> Agent:
+    """A process in the midst of a conversation that the tests of a module share: a start costs a second."""
+    if claude in _shared and not _shared[claude].is_idle:  # what a test that failed has left
+        _shared.pop(claude).close()
+    if claude not in _shared:
+        _shared[claude] = Agent(claude, messages_api, tmp_path_factory.mktemp("agent"), max_retries=1)
+        _shared[claude].start()
+    return _shared[claude]

@@ -16,7 +16,9 @@ import sys
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
+Object = dict[str, Any]
 FLAGS = dict(flag[2:].partition("=")[::2] for flag in sys.argv[1:] if flag.startswith("--"))
 RETRIES = int(os.environ.get("CLAUDE_CODE_MAX_RETRIES", "10"))
 ERRORS = {401: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
@@ -31,17 +33,20 @@ class Interrupted(Exception):
 class Stub:
     def __init__(self, conversation: str) -> None:
         self.id, self.file = conversation, CONVERSATIONS / f"{conversation}.jsonl"
-        self.lock, self.stop, self.waiting = threading.Lock(), threading.Event(), queue.Queue()
-        self.answers: dict[str, queue.Queue] = {}
+        self.lock, self.stop = threading.Lock(), threading.Event()
+        self.waiting: queue.Queue[tuple[str, str] | None] = queue.Queue()
+        self.answers: dict[str, queue.Queue[Any]] = {}
         self.prompts: list[str] = []
         self.known: set[str] = set()
         self.turns, self.code = 0, 0
+        self.unkept: Object | None = None
         for line in self.file.read_text().splitlines() if self.file.exists() else ():
             self.remember(json.loads(line))
 
-    def remember(self, kept: dict) -> None:
-        self.known.add(kept["uuid"])
-        self.prompts.append(kept["text"])
+    def remember(self, kept: Object) -> None:
+        if kept["type"] == "user":
+            self.known.add(kept["uuid"])
+            self.prompts.append(kept["text"])
 
     def print(self, **line: object) -> None:
         with self.lock:
@@ -71,7 +76,7 @@ class Stub:
                 sys.exit(f"Error parsing streaming input line: {line[:80]}")
         self.waiting.put(None)
 
-    def take(self, line: dict) -> None:
+    def take(self, line: Object) -> None:
         if line["type"] == "user":
             self.lifecycle(line["uuid"], "completed" if line["uuid"] in self.known else "queued")
             if line["uuid"] not in self.known:
@@ -107,13 +112,12 @@ class Stub:
         self.lifecycle(message, "started")
         self.system("init", model=FLAGS.get("model", "stub"), tools=["Bash"], claude_code_version="2.1.330")
         self.print(type="user", message={"role": "user", "content": text}, uuid=message, isReplay=True)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a") as file:
-            file.write(json.dumps({"type": "user", "uuid": message, "text": text}) + "\n")
+        self.unkept = {"type": "user", "uuid": message, "text": text}
         try:
-            outcome = {"subtype": "success", **self.answer(text)}
+            outcome: Object = {"subtype": "success", **self.answer(text)}
         except Interrupted:
             outcome = {"subtype": "error_during_execution", "is_error": True, "terminal_reason": "aborted_streaming"}
+        self.keep()
         self.prompts.append(text)
         self.turns += 1
         self.code = int(bool(outcome.get("is_error")))
@@ -122,7 +126,7 @@ class Stub:
         self.print(type="result", **{"is_error": False, **common, **outcome})
         self.lifecycle(message, "cancelled" if "terminal_reason" in outcome else "completed")
 
-    def answer(self, text: str) -> dict:
+    def answer(self, text: str) -> Object:
         verb, _, rest = (re.findall(r"^@(.*)$", text, re.MULTILINE) or [f"text heard: {text}"])[-1].partition(" ")
         if verb == "hang":
             self.pause(1e6)
@@ -135,7 +139,9 @@ class Stub:
             rest = "you said: " + " | ".join(self.prompts)
         number, seconds = rest.split() if verb == "slow" else (0, 0)
         words = [f"word{each + 1} " for each in range(int(number))] or [rest]
-        self.print(type="stream_event", event={"type": "content_block_start", "index": 0, "content_block": {"type": "text"}})
+        self.print(
+            type="stream_event", event={"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
+        )
         for word in words:
             delta = {"type": "text_delta", "text": word}
             self.print(type="stream_event", event={"type": "content_block_delta", "index": 0, "delta": delta})
@@ -143,10 +149,20 @@ class Stub:
         self.said({"type": "text", "text": "".join(words)})
         return {"result": "".join(words)}
 
-    def said(self, block: dict) -> None:
-        self.print(type="assistant", message={"role": "assistant", "content": [block]}, parent_tool_use_id=None)
+    def keep(self, *lines: Object) -> None:
+        """Write down: as the real one, the user's message not before the first block of an answer is whole."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a") as file:
+            for line in (self.unkept, *lines):
+                file.write(json.dumps(line, separators=(",", ":")) + "\n" if line else "")
+        self.unkept = None
 
-    def fail(self, verb: str, rest: str) -> dict:
+    def said(self, block: Object) -> None:
+        message = {"role": "assistant", "content": [block]}
+        self.keep({"type": "assistant", "message": message})
+        self.print(type="assistant", message=message, parent_tool_use_id=None)
+
+    def fail(self, verb: str, rest: str) -> Object:
         status, times = (rest.split() if verb == "flaky" else (rest, RETRIES)) if verb != "cut" else (0, rest or 1)
         kind = ERRORS.get(int(status), "unknown")
         for attempt in range(int(times) if int(status) in (0, *ERRORS) else 0):
@@ -158,20 +174,20 @@ class Stub:
             return {"result": "recovered"}
         return {"is_error": True, "api_error_status": int(status), "result": f"API Error: {status}"}
 
-    def use(self, name: str, wanted: dict) -> str:
+    def use(self, name: str, wanted: Object) -> str:
         tool_id = f"toolu_{uuid.uuid4().hex}"
         self.said({"type": "tool_use", "id": tool_id, "name": name, "input": wanted})
         is_allowed = name in ("Read", *FLAGS.get("allowedTools", "").split(","))
-        decision = {"behavior": "allow"} if is_allowed else self.ask(name, wanted, tool_id)
+        decision: Object = {"behavior": "allow"} if is_allowed else self.ask(name, wanted, tool_id)
         content = decision.get("message", "denied")
         if decision["behavior"] == "allow":
-            given = decision.get("updatedInput") or wanted
+            given: Object = decision.get("updatedInput") or wanted
             content = self.run(given["command"]) if name == "Bash" else json.dumps(given.get("answers", given))
         result = {"type": "tool_result", "tool_use_id": tool_id, "content": content}
         self.print(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None)
         return content
 
-    def ask(self, name: str, wanted: dict, tool_id: str) -> dict:
+    def ask(self, name: str, wanted: Object, tool_id: str) -> Object:
         request_id = str(uuid.uuid4())
         answers = self.answers[request_id] = queue.Queue()
         self.state("requires_action")
