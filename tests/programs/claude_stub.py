@@ -179,7 +179,7 @@ class Stub:
         self.said({"type": "tool_use", "id": tool_id, "name": name, "input": wanted})
         is_allowed = name in ("Read", *FLAGS.get("allowedTools", "").split(","))
         decision: Object = {"behavior": "allow"} if is_allowed else self.ask(name, wanted, tool_id)
-        content = decision.get("message", "denied")
+        content = str(decision.get("message", "denied"))
         if decision["behavior"] == "allow":
             given: Object = decision.get("updatedInput") or wanted
             content = self.run(given["command"]) if name == "Bash" else json.dumps(given.get("answers", given))
