@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 SCHEDULE = Schedule(5.0, DAY, lambda least, most: (least + most) / 2)
-AT: Final = datetime(2026, 11, 24, tzinfo=UTC)
+AT = datetime(2026, 11, 24, tzinfo=UTC)
 ENVELOPE = Envelope(
     event_type="session.created",
     session_id=None,
