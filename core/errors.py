@@ -159,6 +159,12 @@ class SessionNotFound(NotFound):
     code = "SESSION_NOT_FOUND"
 
 
+class RequestNotFound(NotFound):
+    """The session has not asked for such a decision."""
+
+    code = "REQUEST_NOT_FOUND"
+
+
 class WebhookNotFound(NotFound):
     """There is no such webhook."""
 
@@ -197,6 +203,16 @@ class SessionEnding(Conflict):
     """The session is being terminated."""
 
     code = "SESSION_ENDING"
+
+
+class RequestSettled(Conflict):
+    """The request was decided already, or is not open any more."""
+
+    code = "REQUEST_SETTLED"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"The request is {state}: it takes no decision any more.")
+        self.state = state
 
 
 class NotStarted(Conflict):

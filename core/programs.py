@@ -24,6 +24,9 @@ BUILT_IN_PROGRAMS: Final = ("shell", "echo", "cat")
 PRODUCTION_PROGRAMS: Final = ("echo", "cat")
 """Those that are enabled in production unless PROGRAMS_ENABLED says otherwise."""
 
+CONVERSATIONS: Final = ("claude",)
+"""Programs that answer each input, ask for decisions, know inputs by their ids, and can go on with a conversation."""
+
 QUERY: Final = "{query}"
 USUAL_TERMINAL: Final = {"rows": 24, "cols": 80}
 LONGEST_SIDE: Final = 1000

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, text
 
 from core.errors import Fenced
-from models import inputs, outbox, sessions
+from core.programs import CONVERSATIONS
+from models import inputs, outbox, requests, sessions
 from models.events import EventKind, NewEvent, Origin
 from models.lifecycle import Status, Trigger
 from models.tables import Session
@@ -170,6 +171,9 @@ def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *,
     session.sends = 1
     session.sent_at = func.clock_timestamp()
     session.updated_at = at
+    requests.withdraw_all(tx, session.id, at=at)
+    if session.program in CONVERSATIONS:
+        inputs.offer_again(tx, session.id)
     inputs.lose(tx, session.id)
     payload = {"attempt": session.attempt, "reason": str(reason)}
     outbox.add(tx, NewEvent(EventKind.SESSION_RESTARTED, session.owner, at, origin, session.id, payload))
