@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,9 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from core.settings import Settings
+
 MODES: Final = ("manual", "acceptEdits", "plan", "dontAsk", "bypassPermissions")
 USUAL_MODES: Final = ("manual", "acceptEdits", "plan", "dontAsk")
 """Those an operator need not allow by name: in the last one of MODES every tool runs unasked."""
+
+UNSOCIABLE_TOOLS: Final = ("ListAgents", "SendMessage", "CronCreate", "ScheduleWakeup")
+"""By the first two sessions of one configuration directory see each other; by the others they begin turns of themselves."""
 
 Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,127}$")]
 # A tool, or a rule for one: `Read`, `Bash(git status *)`. The program's option separates them by commas.
@@ -47,8 +52,20 @@ class Allowed:
     mode: str = "manual"
     max_turns: int | None = None
     max_budget_usd: float | None = None
-    disallowed_tools: Collection[str] = field(default=("ListAgents", "SendMessage", "CronCreate", "ScheduleWakeup"))
-    """Sessions of one configuration directory would see each other by the first two."""
+    disallowed_tools: Collection[str] = UNSOCIABLE_TOOLS
+
+
+def allowed(settings: Settings) -> Allowed:
+    """Return what this installation allows."""
+    return Allowed(
+        models=settings.claude_models,
+        model=settings.claude_model,
+        modes=settings.claude_permission_modes,
+        mode=settings.claude_permission_mode,
+        max_turns=settings.claude_max_turns,
+        max_budget_usd=settings.claude_max_budget_usd,
+        disallowed_tools=settings.claude_disallowed_tools,
+    )
 
 
 def faults(options: ClaudeOptions, allowed: Allowed) -> list[dict[str, Any]]:

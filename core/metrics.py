@@ -98,6 +98,13 @@ MIRROR_LAG_SECONDS = Histogram(
     "jelmore_mirror_lag_seconds", "From an event to its acknowledgement by NATS", buckets=(*SHORT, 30, 60, 300, 1800)
 )
 
+# Conversations.
+AGENT_TURNS = Counter("jelmore_agent_turns_total", "Turns of conversations: success, error", ("outcome",))
+AGENT_TOKENS = Counter("jelmore_agent_tokens_total", "Tokens that conversations have used, by kind", ("kind",))
+AGENT_COST_USD = Counter(
+    "jelmore_agent_cost_usd_total", "What conversations have cost by their own account, US dollars"
+)
+
 # Webhooks.
 WEBHOOK_ATTEMPTS = Counter(
     "jelmore_webhook_attempts_total",

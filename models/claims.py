@@ -16,7 +16,7 @@ from core.errors import Fenced
 from core.programs import CONVERSATIONS
 from models import inputs, outbox, requests, sessions
 from models.events import EventKind, NewEvent, Origin
-from models.lifecycle import Status, Trigger
+from models.lifecycle import Reason, Status, Trigger
 from models.tables import Session
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from models.database import Transaction
-    from models.lifecycle import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +173,9 @@ def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *,
     requests.withdraw_all(tx, session.id, at=at)
     if session.program in CONVERSATIONS:
         inputs.offer_again(tx, session.id)
+    if reason is Reason.WORKER_SHUTDOWN:
+        state = session.program_state or {}
+        session.program_state = {**state, "hand_overs": state.get("hand_overs", 0) + 1}
     inputs.lose(tx, session.id)
     payload = {"attempt": session.attempt, "reason": str(reason)}
     outbox.add(tx, NewEvent(EventKind.SESSION_RESTARTED, session.owner, at, origin, session.id, payload))

@@ -348,7 +348,7 @@ def close(tx: Transaction, session_id: UUID, *, reason: str, holder_alive: bool)
 
 def offer_again(tx: Transaction, session_id: UUID) -> None:
     """Let the next holder send what was not answered: for programs that take no input twice, known by its id."""
-    unanswered = update(Input).where(Input.session_id == session_id, Input.kind == Kind.INPUT)
+    unanswered = update(Input).where(Input.session_id == session_id, Input.kind.in_((Kind.INPUT, Kind.EOF)))
     tx.execute(unanswered.where(Input.state.in_((State.WRITING, State.WRITTEN))).values(state=State.ACCEPTED))
 
 

@@ -87,3 +87,9 @@ def count_by_status(tx: Transaction, owner: str | None = None) -> dict[tuple[str
 def ping(tx: Transaction) -> None:
     """Ask the database whether it answers."""
     tx.execute(text("SELECT 1"))
+
+
+def origin_of(tx: Transaction, session: Session) -> Session | None:
+    """Return the session whose conversation another one goes on with, or branches; None if there is none, or none any more."""
+    origin = session.resumed_from or session.fork_of
+    return None if origin is None else tx.get(Session, origin)

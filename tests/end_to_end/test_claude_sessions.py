@@ -155,6 +155,35 @@ def test_errors_of_the_model_are_seen_and_the_session_stays(begin: Begin) -> Non
     talk.turn("@text alive", "alive")
 
 
+def test_a_conversation_goes_on_in_a_new_session_and_branches(begin: Begin, service: Service) -> None:
+    talk = begin("the word is zebra")
+    talk.is_now("idle", seconds=START_SECONDS)
+    assert talk.post("resume", {"query": "@recall"}).status == 409
+    branch = begin("this in the branch\n@recall", fork_of=talk.session_id)
+    branch.is_now("idle", seconds=START_SECONDS)
+    assert "zebra" in branch.text
+    talk.end()
+
+    answer = talk.post("resume", {"query": "@recall"})
+    assert answer.status == 201, answer.body
+    resumed = Talk(service.ada, talk.api, answer.json()["session_id"])
+    resumed.is_now("idle", seconds=START_SECONDS)
+
+    assert resumed.shown["resumed_from"] == talk.session_id
+    assert "zebra" in resumed.text
+    assert "branch" not in resumed.text
+    assert talk.shown["status"] == "terminated"
+    resumed.end()
+
+
+def test_after_the_end_of_its_input_it_completes_whatever_its_last_turn_was(begin: Begin) -> None:
+    for query in ("@text well", "@status 404"):
+        talk = begin(query)
+        talk.is_now("idle", seconds=START_SECONDS)
+        assert talk.post("eof").status == 200
+        assert talk.is_now("completed")["reason"] == "exited"
+
+
 def test_hostile_words_and_directories_do_nothing_unasked(begin: Begin, service: Service) -> None:
     project = service.home / f"project-{time.monotonic_ns()}"
     (project / ".claude").mkdir(parents=True)

@@ -65,6 +65,33 @@ def test_a_conversation_outlives_its_worker(service: Service, messages_api: Mess
     service.dismiss("one")
 
 
+def test_a_worker_that_is_told_to_leave_hands_its_conversations_over(
+    service: Service, messages_api: MessagesApi, model: str
+) -> None:
+    service.worker("leaving")
+    service.wait_ready("leaving")
+    talk = Talk.begin(service.ada, messages_api, model, "the word is zebra")
+    working = Talk.begin(service.ada, messages_api, model, "@slow 500 0.1")
+    talk.is_now("idle", seconds=START_SECONDS)
+    eventually(lambda: "word3" in working.text, START_SECONDS)
+    holders = {each.shown["worker"] for each in (talk, working)}
+    service.worker("staying")
+    service.wait_ready("staying")
+
+    for name in holders - {"staying"}:
+        service.workers[name].signal(signal.SIGTERM)
+
+    for each in (talk, working):
+        shown = eventually(partial(went_on, each), WITHIN_SECONDS, every=0.2)
+        assert shown["reason"] is None
+    assert [each["reason"] for each in talk.entries("restarted")] == ["worker_shutdown"]
+    talk.turn("@recall", "zebra")
+    working.turn("@text goes on", "goes on")
+    assert working.text.count("word1 ") == 1, "run again"
+    for each in (talk, working):
+        each.end()
+
+
 def begin(service: Service, api: MessagesApi, model: str, when: str) -> Talk:
     options: dict[str, Any] = {"allowed_tools": ["Bash"]} if when == "tool" else {}
     return Talk.begin(service.ada, api, model, "the word is zebra", program_options=options)

@@ -152,6 +152,7 @@ class Dialogue:
             _object(line.get("usage")),
             float(cost) if isinstance(cost, int | float) else None,
             turns if isinstance(turns, int) else 0,
+            why if isinstance(why := line.get("terminal_reason"), str) else None,
         )
         yield from self._printed(shown.of_turn(ended, line.get("errors")))
         yield ended

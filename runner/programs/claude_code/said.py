@@ -84,6 +84,14 @@ class TurnEnded:
     usage: Mapping[str, Any]
     cost_usd: float | None
     turns: int
+    terminal_reason: str | None = None
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether it was cut off."""
+        if self.terminal_reason is None:  # older ones do not say
+            return self.subtype == "error_during_execution"
+        return self.terminal_reason.startswith("aborted")
 
 
 @dataclass(frozen=True, slots=True)

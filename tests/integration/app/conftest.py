@@ -47,6 +47,7 @@ def variables(database_url: str, valkey: Valkey, roots: Path) -> dict[str, str]:
         "REDIS_URL": valkey.url,
         "API_KEYS": json.dumps(KEYS),
         "SESSION_ROOTS": json.dumps([str(roots)]),
+        "DEFAULT_PROGRAM": "shell",
         "MAX_CONCURRENT_SESSIONS": "10000",
         "HEARTBEAT_SECONDS": "0.3",
         "BODY_TIMEOUT_SECONDS": "1",

@@ -315,8 +315,8 @@ def test_a_default_program_that_was_chosen_must_be_enabled() -> None:
 
 
 def test_a_default_program_that_nobody_chose_may_be_off() -> None:
-    assert load_settings(PRODUCTION).default_program == "shell"
-    assert load_settings({"PROGRAMS_ENABLED": "echo"}).default_program == "shell"
+    assert load_settings(PRODUCTION).default_program == "claude"
+    assert load_settings({"PROGRAMS_ENABLED": "echo"}).default_program == "claude"
 
 
 def test_a_fault_of_the_programs_is_told_once_and_not_again_as_unknown_names() -> None:
