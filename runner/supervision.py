@@ -192,12 +192,13 @@ class Supervision:
         if wish.reason is not Reason.WORKER_SHUTDOWN or not self._died_of_a_stranger:
             return []
         self._stop = wish
-        return [MarkStopping(wish), *(self._finish() if self.phase is Phase.LINGERING else [])]
+        marks = [] if self._is_handed_over else [MarkStopping(wish)]
+        return [*marks, *(self._finish() if self.phase is Phase.LINGERING else [])]
 
     @property
     def _died_of_a_stranger(self) -> bool:
         """Whether it died of a SIGTERM that nobody here sent."""
-        died = self._exit.signal == "TERM" or self._exit.code == BY_SIGTERM
+        died = self._exit.signal == "TERM" or (self.rules.hands_over and self._exit.code == BY_SIGTERM)
         return died and self._stop is None and not self._told_to_leave
 
     def told(self, number: int) -> None:

@@ -317,10 +317,10 @@ def test_after_the_end_of_its_input_other_codes_may_be_fine(polite: Supervision,
     assert polite.emptied(now=1) == [Finish(reason, None, Exit(code, None))]
 
 
-def test_a_code_that_stands_for_a_strangers_sigterm_is_waited_with(running: Supervision) -> None:
-    running.exited(Exit(128 + SIGTERM, None), now=1)
-    running.drained()
-    assert running.emptied(now=1) == []
-    assert running.stop(Stop(Reason.WORKER_SHUTDOWN), now=1.5)[-1] == Finish(
+def test_a_code_that_stands_for_a_strangers_sigterm_is_waited_with(polite: Supervision) -> None:
+    polite.exited(Exit(128 + SIGTERM, None), now=1)
+    polite.drained()
+    assert polite.emptied(now=1) == []
+    assert polite.stop(Stop(Reason.WORKER_SHUTDOWN), now=1.5)[-1] == Finish(
         Reason.WORKER_SHUTDOWN, None, Exit(128 + SIGTERM, None)
     )
