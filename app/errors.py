@@ -56,6 +56,8 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.SessionEnded: 409,
         errors.SessionEnding: 409,
         errors.RequestSettled: 409,
+        errors.SessionNotEnded: 409,
+        errors.NoConversation: 409,
         errors.NotStarted: 409,
         errors.NoTerminal: 409,
         errors.IdempotencyInProgress: 409,

@@ -205,6 +205,18 @@ class SessionEnding(Conflict):
     code = "SESSION_ENDING"
 
 
+class SessionNotEnded(Conflict):
+    """The session is still live: its conversation is gone on with when it has ended. A branch of it can be had now: `fork_of`."""
+
+    code = "SESSION_NOT_ENDED"
+
+
+class NoConversation(Conflict):
+    """The session has no conversation that could be gone on with."""
+
+    code = "NO_CONVERSATION"
+
+
 class RequestSettled(Conflict):
     """The request was decided already, or is not open any more."""
 

@@ -81,8 +81,8 @@ def ask(tx: Transaction, session: Session, new: NewRequest, origin: Origin, *, a
 
 def decide(
     tx: Transaction, session: Session, request_id: UUID, decision: Decision, origin: Origin, *, at: datetime
-) -> Accepted:
-    """Write a client's answer, and the row of the mailbox that brings it to the program.
+) -> tuple[Accepted, Request]:
+    """Write a client's answer; return the row of the mailbox that brings it to the program, and the request.
 
     `session`: from `inputs.open_mailbox`, in the same transaction. Raises RequestNotFound, RequestSettled.
     """
@@ -105,7 +105,7 @@ def decide(
         "message": decision.message,
         "remember": decision.remember,
     }
-    return inputs.append(tx, session, NewInput(Kind.ANSWER, detail=detail), origin, at=at)
+    return inputs.append(tx, session, NewInput(Kind.ANSWER, detail=detail), origin, at=at), row
 
 
 def settle(

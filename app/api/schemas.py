@@ -6,7 +6,7 @@ import json
 import re
 import signal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
-from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -87,6 +87,16 @@ SignalName = Annotated[
 ]
 
 
+def _session_id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise ValueError("must be the id of a session") from None
+
+
+SessionId = Annotated[str, AfterValidator(_session_id), WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
 class Body(BaseModel):
     """A JSON object of a client. Unknown members are refused; null in an optional one is as if it were absent."""
 
@@ -121,6 +131,23 @@ class SessionRequest(Body):
     terminal: TerminalSize | None = None
     idle_timeout_seconds: IdleSeconds | None = None
     priority: Literal["low", "normal", "high"] = "normal"
+    program_options: dict[str, Any] | None = None
+    fork_of: SessionId | None = None
+
+
+class ResumeRequest(Body):
+    """POST /sessions/{id}/resume. What is left out is as it was."""
+
+    query: Annotated[str, Field(min_length=1), at_most(QUERY_BYTES)]
+    metadata: Metadata | None = None
+    timeout_minutes: Minutes | None = None
+    env: Environment = Field(default_factory=dict)
+    idle_timeout_seconds: IdleSeconds | None = None
+    priority: Literal["low", "normal", "high"] | None = None
+    program_options: dict[str, Any] | None = None
+
+
+Mode = Literal["queue", "steer", "interrupt"]
 
 
 class InputRequest(Body):
@@ -130,6 +157,8 @@ class InputRequest(Body):
     metadata: Metadata | None = None
     newline: bool = True
     raw: bool = False
+    mode: Mode = "queue"
+    """Of programs that converse: behind what is said already, as early as it can be taken, or at once."""
 
     def exact(self, *, terminal: bool) -> bytes:
         """Return the bytes the program gets: with the end of a line, unless it is there or not wanted.
@@ -162,6 +191,27 @@ class ExtendRequest(Body):
     """POST /sessions/{id}/extend. Counted from now."""
 
     timeout_minutes: Minutes
+
+
+class Usage(BaseModel):
+    """What a conversation has used in all, by its program's own account."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cost_usd: float = 0.0
+    turns: int = 0
+    model: str | None = None
+    program_version: str | None = None
+
+    @classmethod
+    def of(cls, state: dict[str, Any] | None) -> Self | None:
+        """Show what the session's holder keeps of it (`sessions.program_state`); of most programs, nothing."""
+        if state is None:
+            return None
+        facts = {"cost_usd": state.get("cost_usd", 0.0), "turns": state.get("turns", 0), "model": state.get("model")}
+        return cls(**state.get("usage", {}), **facts, program_version=state.get("version"))
 
 
 class SessionView(BaseModel):
@@ -197,6 +247,10 @@ class SessionView(BaseModel):
     priority: str
     idle_timeout_seconds: int | None
     queue_position: int | None
+    program_options: dict[str, Any] | None
+    usage: Usage | None
+    resumed_from: UUID | None
+    fork_of: UUID | None
 
     @classmethod
     def of(cls, session: Session, queue_position: int | None = None) -> Self:
@@ -232,6 +286,10 @@ class SessionView(BaseModel):
             priority=session.priority,
             idle_timeout_seconds=session.idle_timeout_seconds,
             queue_position=queue_position,
+            program_options=session.program_options,
+            usage=Usage.of(session.program_state),
+            resumed_from=session.resumed_from,
+            fork_of=session.fork_of,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -241,6 +299,13 @@ class SessionView(BaseModel):
     def as_text(self) -> str:
         """Return the members as JSON."""
         return self.model_dump_json()
+
+
+def _shown_detail(row: Shown) -> dict[str, Any] | None:
+    """Return a row's arguments; of an answer not what the tool was given, which may hold secrets: requests show it."""
+    if row.detail is None or row.kind != "answer":
+        return row.detail
+    return {name: row.detail[name] for name in ("request_id", "allow", "remember") if name in row.detail}
 
 
 class InputView(BaseModel):
@@ -269,7 +334,7 @@ class InputView(BaseModel):
             state=row.state,
             reason=row.reason,
             bytes=row.size,
-            detail=row.detail,
+            detail=_shown_detail(row),
             metadata=row.metadata,
             output_offset=row.output_offset,
             actor=row.actor,
