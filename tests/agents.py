@@ -73,7 +73,7 @@ def messages_api() -> Iterator[MessagesApi]:
 
 def confined(api: MessagesApi) -> dict[str, str]:
     """Return the variables by which a program finds no way to any other network."""
-    return {"HTTPS_PROXY": api.url, "HTTP_PROXY": api.url, "NO_PROXY": "127.0.0.1"}
+    return {"HTTPS_PROXY": api.url, "HTTP_PROXY": api.url, "NO_PROXY": "127.0.0.1,nothing.invalid"}
 
 
 @dataclass

@@ -51,6 +51,7 @@ SAID: Final[list[tuple[dict[str, Any], bool]]] = [
     ({"type": "resize", "rows": 50, "cols": 132, "id": "2"}, True),
     ({"type": "signal", "signal": "WINCH"}, True),
     ({"type": "input", "content": "hello", "id": "3"}, True),
+    ({"type": "answer", "request_id": "x", "decision": "allow"}, False),
     ({"type": "eof"}, True),
 ]
 ON_LIVE: Final = ("end_input", "extend", "interrupt", "resize", "send_signal")

@@ -31,14 +31,21 @@ def service(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], messages_api: MessagesApi
 ) -> Iterator[Service]:
     with installed_with_claude(tmp_path_factory.mktemp("survives"), new_database(), messages_api) as started:
-        started.start("one")
+        started.start()
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _workers_of_its_own(service: Service) -> Iterator[None]:
+    yield
+    for name in [*service.workers]:
+        service.dismiss(name)
 
 
 def test_a_conversation_outlives_its_worker(service: Service, messages_api: MessagesApi, model: str) -> None:
     """All four at once: a worker is killed once for them."""
     service.worker("one")
-    service.wait_ready()
+    service.wait_ready("one")
     talks = {when: begin(service, messages_api, model, when) for when in RUNS}
     for talk in talks.values():
         talk.is_now("idle", seconds=START_SECONDS)
@@ -62,7 +69,6 @@ def test_a_conversation_outlives_its_worker(service: Service, messages_api: Mess
         assert "lion" in talk.text.rpartition("you said")[2], when
         assert talk.text.count("nothing more") <= 2, "answered twice"  # as it was said, and in what it recalls
         talk.end()
-    service.dismiss("one")
 
 
 def test_a_worker_that_is_told_to_leave_hands_its_conversations_over(

@@ -139,6 +139,8 @@ class Stub:
             rest = "you said: " + " | ".join(self.prompts)
         number, seconds = rest.split() if verb == "slow" else (0, 0)
         words = [f"word{each + 1} " for each in range(int(number))] or [rest]
+        message = f"msg_{uuid.uuid4().hex}"
+        self.print(type="stream_event", event={"type": "message_start", "message": {"id": message, "content": []}})
         self.print(
             type="stream_event", event={"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
         )
@@ -146,7 +148,8 @@ class Stub:
             delta = {"type": "text_delta", "text": word}
             self.print(type="stream_event", event={"type": "content_block_delta", "index": 0, "delta": delta})
             self.pause(float(seconds))
-        self.said({"type": "text", "text": "".join(words)})
+        self.said({"type": "text", "text": "".join(words)}, message)
+        self.print(type="stream_event", event={"type": "message_stop"})
         return {"result": "".join(words)}
 
     def keep(self, *lines: Object) -> None:
@@ -157,8 +160,8 @@ class Stub:
                 file.write(json.dumps(line, separators=(",", ":")) + "\n" if line else "")
         self.unkept = None
 
-    def said(self, block: Object) -> None:
-        message = {"role": "assistant", "content": [block]}
+    def said(self, block: Object, message_id: str | None = None) -> None:
+        message = {"id": message_id or f"msg_{uuid.uuid4().hex}", "role": "assistant", "content": [block]}
         self.keep({"type": "assistant", "message": message})
         self.print(type="assistant", message=message, parent_tool_use_id=None)
 
