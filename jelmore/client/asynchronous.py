@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         Asked,
         Encoding,
         Input,
-        OutputPage,
         Mode,
+        OutputPage,
         Receipt,
         Request,
         ResumeFields,
@@ -113,7 +113,7 @@ class JelmoreClient(Link):
             if not page:
                 return
 
-    async def send_input(
+    async def send_input(  # noqa: PLR0913  (all but two are options)
         self,
         session_id: str,
         text: str,

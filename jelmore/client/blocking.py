@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         Asked,
         Encoding,
         Input,
-        OutputPage,
         Mode,
+        OutputPage,
         Receipt,
         Request,
         ResumeFields,
@@ -112,7 +112,7 @@ class BlockingJelmoreClient(Link):
             if not page:
                 return
 
-    def send_input(
+    def send_input(  # noqa: PLR0913  (all but two are options)
         self,
         session_id: str,
         text: str,
