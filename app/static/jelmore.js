@@ -5,7 +5,7 @@
  *     import { JelmoreClient } from '/static/jelmore.js';
  *
  *     const client = new JelmoreClient('http://localhost:8000', 'your-api-key');
- *     const session = await client.createSession('make test');
+ *     const session = await client.createSession('make test', null, { program: 'shell' });
  *     for await (const event of client.stream(session.session_id)) console.log(event.event, event.data);
  *
  * Streams and sockets go on by themselves where a connection broke: nothing is lost, nothing comes twice. Requests are repeated
