@@ -273,9 +273,9 @@ class LiveSession:
             case supervision.Finish():
                 self.host.finish(self, action)
 
-    def write(self, kind: EntryKind, fields: dict[str, object]) -> None:
-        """Write an entry that is no output."""
-        self.journal.write(kind, fields, timestamp_ms(self.host.clock.at()))
+    def write(self, kind: EntryKind, fields: dict[str, object], data: bytes = b"") -> None:
+        """Write an entry that is no output. `data`: what it was made from, if that is to be kept."""
+        self.journal.write(kind, fields, timestamp_ms(self.host.clock.at()), data)
         self.host.news(self)
 
     def close(self) -> None:

@@ -68,11 +68,15 @@ class Requested(Told):
 
 
 class AgentSaid(Told):
-    """A message of a program that converses, for programs. It has more members, and kinds, as that program grows."""
+    """A message of a program that converses, for programs. It has more members, and kinds, as that program grows.
+
+    With `view=raw` it has the program's own line in the place of what was read from it.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     type: str
+    line: str | None = None
     text: str | None = None
     tools: list[dict[str, Any]] | None = None
     results: list[dict[str, Any]] | None = None

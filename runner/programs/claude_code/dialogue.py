@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from runner.programs.claude_code import shown
 from runner.programs.claude_code.lines import Lines, Unreadable
 from runner.programs.claude_code.said import (
@@ -72,7 +74,7 @@ class Dialogue:
             yield from understand(line)
         told = shown.agent(line)
         if told is not None:
-            yield Told(told)
+            yield Told(told, orjson.dumps(line))
 
     # About itself.
 

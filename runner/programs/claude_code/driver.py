@@ -148,8 +148,8 @@ class Driver:
         match said:
             case Printed(text):
                 self._live.put_out("stdout", text.encode(errors="replace"))
-            case Told(fields):
-                self._live.write(EntryKind.AGENT, dict(fields))
+            case Told(fields, line):
+                self._live.write(EntryKind.AGENT, dict(fields), line)
             case Ready(version):
                 self._ready = True
                 self._remember(version=version)

@@ -27,9 +27,10 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A message for programs: the fields of an `agent` entry."""
+    """A message for programs: the fields of an `agent` entry, and the line they were read from."""
 
     fields: Mapping[str, Any]
+    line: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
