@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Filter(Query):
-    """What of a stream is wanted. `view`: output as text (plain is the same), output as the bytes that were printed, or all but output."""
+    """What of a stream is wanted. `view`: output as text (plain: the same) or as the bytes that were printed, or all but output."""
 
     events: tuple[str, ...] = ()
     encoding: Literal["utf-8", "base64"] = "utf-8"
