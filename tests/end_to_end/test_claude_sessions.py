@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -228,4 +229,11 @@ def test_many_sessions_at_once_all_answer(service: Service, messages_api: Messag
         text = talk.text
         assert text.count(f"session-{each}-says") >= 2, text
         assert all(f"session-{other}-says" not in text for other in range(count) if other != each)
+        (kept,) = service.home.glob(f"workspaces/{talk.session_id}/.claude/projects/*/*.jsonl")
+        assert all(said in kept.read_text() for said in (f"@text session-{each}-says", "@recall"))
+        eventually(partial(told_of, talk, ["active", "idle"] * 2))
         talk.end()
+
+
+def told_of(talk: Talk, statuses: list[str]) -> bool:
+    return [entry["status"] for entry in talk.entries("status")] == statuses

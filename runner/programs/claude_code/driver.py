@@ -61,7 +61,7 @@ class Driver:
         self._memory = memory
         self._dialogue = Dialogue()
         self._requests = Requests(live, plan.request_timeout_seconds)
-        self._doing: Doing | None = None
+        self._doing = Doing.RUNNING  # as every session is taken to do when it starts
         self._ready = False
         self._heard_at = 0.0
         self._nudged = False
@@ -153,6 +153,8 @@ class Driver:
             case Ready(version):
                 self._ready = True
                 self._remember(version=version)
+                if not self._sent:  # nothing was said to it: it says nothing of itself
+                    self._became(Doing.IDLE)
             case Became(doing):
                 self._became(doing)
             case Asked():

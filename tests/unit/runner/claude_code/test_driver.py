@@ -239,7 +239,14 @@ def test_after_the_end_of_the_input_one_is_no_failure(session: Session) -> None:
 def test_its_states_are_statuses_and_told_once(session: Session) -> None:
     for state in ("running", "running", "requires_action", "running", "idle"):
         session.becomes(state)
-    assert session.live.statuses == [Status.ACTIVE, Status.WAITING_INPUT, Status.ACTIVE, Status.IDLE]
+    assert session.live.statuses == [Status.WAITING_INPUT, Status.ACTIVE, Status.IDLE]
+
+
+def test_one_that_goes_on_with_nothing_to_answer_is_idle_as_soon_as_it_listens() -> None:
+    session = begun(Memory(query="answered"))
+    assert session.live.statuses == []
+    session.listens()
+    assert session.live.statuses == [Status.IDLE]
 
 
 def test_stderr_is_for_people(session: Session) -> None:
