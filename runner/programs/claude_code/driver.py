@@ -151,10 +151,7 @@ class Driver:
             case Told(fields, line):
                 self._live.write(EntryKind.AGENT, dict(fields), line)
             case Ready(version):
-                self._ready = True
-                self._remember(version=version)
-                if not self._sent:  # nothing was said to it: it says nothing of itself
-                    self._became(Doing.IDLE)
+                self._listens(version)
             case Became(doing):
                 self._became(doing)
             case Asked():
@@ -167,6 +164,12 @@ class Driver:
                 self._turn_ended(said)
             case Conversation(conversation_id, model):
                 self._remember(conversation_id=conversation_id, model=model)
+
+    def _listens(self, version: str | None) -> None:
+        self._ready = True
+        self._remember(version=version)
+        if not self._sent:  # it has nothing to do, and says nothing of itself
+            self._became(Doing.IDLE)
 
     def _became(self, doing: Doing) -> None:
         if doing is Doing.IDLE and self._leaving:
