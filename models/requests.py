@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.tables import Session
 
 
-class State(StrEnum):
+class RequestState(StrEnum):
     """What became of a request."""
 
     OPEN = "open"
@@ -55,9 +55,9 @@ class Decision:
     remember: str = "once"
 
     @property
-    def state(self) -> State:
+    def state(self) -> RequestState:
         """Return what it makes of a request."""
-        return State.ALLOWED if self.allow else State.DENIED
+        return RequestState.ALLOWED if self.allow else RequestState.DENIED
 
 
 def ask(tx: Transaction, session: Session, new: NewRequest, origin: Origin, *, at: datetime) -> None:
@@ -90,7 +90,7 @@ def decide(
     row = tx.scalar(wanted)
     if row is None:
         raise RequestNotFound
-    if row.state != State.OPEN:
+    if row.state != RequestState.OPEN:
         raise RequestSettled(row.state)
     row.state = decision.state
     row.message = decision.message
@@ -111,7 +111,7 @@ def decide(
 def settle(
     tx: Transaction,
     session_id: UUID,
-    states: Mapping[UUID, State],
+    states: Mapping[UUID, RequestState],
     by: str,
     *,
     at: datetime,
@@ -121,19 +121,19 @@ def settle(
     for request_id, state in states.items():
         tx.execute(
             update(Request)
-            .where(Request.id == request_id, Request.session_id == session_id, Request.state == State.OPEN)
+            .where(Request.id == request_id, Request.session_id == session_id, Request.state == RequestState.OPEN)
             .values(state=state, decided_by=by, decided_at=at, message=message)
         )
 
 
 def withdraw_all(tx: Transaction, session_id: UUID, *, at: datetime) -> None:
     """Nobody waits for answers any more: the process that asked is gone."""
-    still = update(Request).where(Request.session_id == session_id, Request.state == State.OPEN)
-    tx.execute(still.values(state=State.WITHDRAWN, decided_at=at))
+    still = update(Request).where(Request.session_id == session_id, Request.state == RequestState.OPEN)
+    tx.execute(still.values(state=RequestState.WITHDRAWN, decided_at=at))
 
 
 def listing(
-    tx: Transaction, session_id: UUID, *, states: Collection[State] = (), limit: int = 1000
+    tx: Transaction, session_id: UUID, *, states: Collection[RequestState] = (), limit: int = 1000
 ) -> Sequence[Request]:
     """Return a session's requests, the oldest first."""
     wanted = select(Request).where(Request.session_id == session_id)

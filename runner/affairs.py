@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from core.clock import Clock
     from models.database import Transaction
-    from models.requests import NewRequest, State
+    from models.requests import NewRequest, RequestState
     from runner.chores import Chores
     from runner.live import LiveSession
     from runner.supervision import Stop
@@ -56,7 +56,7 @@ class Affairs:
 
         self._chores.add(live, ask)
 
-    def settled(self, live: LiveSession, request_id: UUID, state: State, message: str | None = None) -> None:
+    def settled(self, live: LiveSession, request_id: UUID, state: RequestState, message: str | None = None) -> None:
         """Note what became of a request without a client."""
         at, by = self._clock.at(), live.identity.origin.actor
         self._chores.add(live, lambda tx: requests.settle(tx, live.id, {request_id: state}, by, at=at, message=message))

@@ -32,7 +32,7 @@ class World:
     clock: Clock
     incarnation: UUID
     name: str
-    ask_for_start: Callable[[UUID, str], None]
+    ask_for_start: Callable[[UUID, str], object]
     """Let a worker be asked to run a session that was given back, at a priority. Never raises: housekeeping asks as well, later."""
 
     @property

@@ -21,7 +21,7 @@ from app.times import Instant  # noqa: TC001  (pydantic reads the annotations)
 from app.web import current_web
 from models import inputs, requests, sessions
 from models.inputs import Kind
-from models.requests import Decision, State
+from models.requests import Decision, RequestState
 
 if TYPE_CHECKING:
     from typing import Self
@@ -38,7 +38,7 @@ class Listing(Query):
     """GET /sessions/{id}/requests. `state` may be given several times: those in one of these."""
 
     state: Annotated[
-        tuple[State, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+        tuple[RequestState, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
     ] = ()
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
 
@@ -69,7 +69,7 @@ class RequestView(BaseModel):
     tool: str
     input: dict[str, Any]
     description: str | None
-    state: State
+    state: RequestState
     message: str | None
     changed_input: dict[str, Any] | None
     remember: str | None
@@ -87,7 +87,7 @@ class RequestView(BaseModel):
             tool=row.tool,
             input=row.input,
             description=row.description,
-            state=State(row.state),
+            state=RequestState(row.state),
             message=row.message,
             changed_input=row.changed_input,
             remember=row.remember,

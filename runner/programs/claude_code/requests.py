@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from core.ids import uuid7
-from models.requests import NewRequest, State
+from models.requests import NewRequest, RequestState
 from runner.plumbing import Letter
 from runner.programs.claude_code import messages
 from streams.entries import EntryKind
@@ -40,7 +40,7 @@ class Requests:
         host = self._live.host
         new = NewRequest(uuid7(), asked.kind, asked.tool, asked.input, asked.description)
         self._open[new.id] = _Open(asked, None if self._timeout is None else host.clock.now() + self._timeout)
-        fields = {
+        fields: dict[str, object] = {
             "request_id": str(new.id),
             "kind": new.kind,
             "tool": new.tool,
@@ -55,10 +55,10 @@ class Requests:
         request_id = UUID(detail["request_id"])
         found = self._open.pop(request_id, None)
         if found is None:
-            self._live.host.affairs.settled(self._live, request_id, State.WITHDRAWN)
+            self._live.host.affairs.settled(self._live, request_id, RequestState.WITHDRAWN)
             return None
         allow = bool(detail["allow"])
-        self._tell(request_id, State.ALLOWED if allow else State.DENIED, by=by)
+        self._tell(request_id, RequestState.ALLOWED if allow else RequestState.DENIED, by=by)
         asked = found.asked
         if not allow:
             return messages.deny(asked.request_id, detail.get("message") or f"{by} said no.")
@@ -70,8 +70,8 @@ class Requests:
         """The program wants no decision any more."""
         for request_id in [ours for ours, found in self._open.items() if found.asked.request_id == their_id]:
             del self._open[request_id]
-            self._tell(request_id, State.WITHDRAWN)
-            self._live.host.affairs.settled(self._live, request_id, State.WITHDRAWN)
+            self._tell(request_id, RequestState.WITHDRAWN)
+            self._live.host.affairs.settled(self._live, request_id, RequestState.WITHDRAWN)
 
     def tick(self, now: float) -> None:
         """Deny what nobody decided in time."""
@@ -79,10 +79,10 @@ class Requests:
             ours for ours, found in self._open.items() if found.until is not None and now >= found.until
         ]:
             found = self._open.pop(request_id)
-            self._tell(request_id, State.DENIED, by="timeout")
-            self._live.host.affairs.settled(self._live, request_id, State.DENIED, NOBODY)
+            self._tell(request_id, RequestState.DENIED, by="timeout")
+            self._live.host.affairs.settled(self._live, request_id, RequestState.DENIED, NOBODY)
             if self._live.plumbing is not None:
                 self._live.plumbing.write(Letter(None, messages.deny(found.asked.request_id, NOBODY)))
 
-    def _tell(self, request_id: UUID, state: State, **more: str) -> None:
+    def _tell(self, request_id: UUID, state: RequestState, **more: str) -> None:
         self._live.write(EntryKind.REQUEST, {"request_id": str(request_id), "state": str(state), **more})

@@ -189,7 +189,7 @@ def test_a_request_of_another_session_is_none_of_this_one(api: Api, holder: Hold
 def test_what_was_given_is_not_among_the_inputs(api: Api, holder: Holder, run: Run, asked: UUID, decide: Any) -> None:
     answer = decide(asked, decision="allow", input={"command": HUSH}, message=HUSH)
     holder.hears()
-    run.deliver(*run.fetch())
+    run.deliver(run.fetch()[0])
     answer.result(SECONDS)
 
     (shown,) = api.get(f"/sessions/{run.session_id}/inputs").json()
@@ -203,7 +203,7 @@ def test_a_socket_answers_as_well(gevent: Api, web: Web, holder: Holder) -> None
     with talking(gevent, run.session_id) as talk:
         talk.say(type="answer", id="1", request_id=str(asked), decision="deny", message="no")
         assert holder.hears() == str(run.session_id)
-        run.deliver(*run.fetch())
+        run.deliver(run.fetch()[0])
         heard = talk.until("command_result")[-1]
         assert (heard["command"], heard["state"], heard["id"]) == ("answer", "written", "1")
         again = talk.ask(type="answer", request_id=str(asked), decision="allow")

@@ -12,7 +12,7 @@ import pytest
 
 from models.inputs import Kind, Mail, State
 from models.lifecycle import Reason, Status
-from models.requests import State as Settled
+from models.requests import RequestState
 from runner.programs.claude_code.driver import LAST_WORD_SECONDS, Driver
 from runner.programs.claude_code.memory import Memory, query_id
 from runner.programs.claude_code.starting import Plan
@@ -45,7 +45,7 @@ class Recorded:
     stops: list[Stop] = field(default_factory=list)
     kept: Mapping[str, Any] = field(default_factory=dict)
     requests: list[NewRequest] = field(default_factory=list)
-    settlements: list[tuple[UUID, Settled]] = field(default_factory=list)
+    settlements: list[tuple[UUID, RequestState]] = field(default_factory=list)
     fine: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -330,7 +330,7 @@ def test_what_is_to_be_remembered_is_kept_in_the_process_alone(session: Session)
 def test_a_request_that_is_withdrawn_takes_no_answer(session: Session) -> None:
     request_id = session.asks()
     session.says(type="control_cancel_request", request_id="r1")
-    assert session.live.settlements == [(request_id, Settled.WITHDRAWN)]
+    assert session.live.settlements == [(request_id, RequestState.WITHDRAWN)]
     assert session.live.entries[-1][1] == {"request_id": str(request_id), "state": "withdrawn"}
     assert session.decided(request_id) == (State.FAILED, "withdrawn")
 
@@ -342,5 +342,5 @@ def test_what_nobody_decides_is_denied_in_time() -> None:
     session.driver.tick(29.0)
     assert session.live.settlements == []
     session.driver.tick(30.0)
-    assert session.live.settlements == [(request_id, Settled.DENIED)]
+    assert session.live.settlements == [(request_id, RequestState.DENIED)]
     assert session.live.lines[-1]["response"]["response"]["behavior"] == "deny"
