@@ -201,6 +201,9 @@ class Settings(BaseModel):
 
     # Claude Code.
     claude_bin: Path | None = None  # default: `claude` on the PATH, else the one of the extra `claude`
+    anthropic_api_key: Annotated[str | None, Field(repr=False)] = None  # sessions can read it: give them a gateway's
+    anthropic_base_url: str | None = None
+    claude_mcp_config: Path | None = None  # of every session
     claude_models: Words = ()  # that sessions may choose; empty: any
     claude_model: str | None = None  # of sessions that choose none; default: the program's own
     claude_permission_modes: Words = USUAL_MODES  # that sessions may choose
@@ -208,9 +211,6 @@ class Settings(BaseModel):
     claude_max_turns: Count | None = None  # of one session
     claude_max_budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # of one session
     claude_disallowed_tools: Words = UNSOCIABLE_TOOLS  # of every session
-    anthropic_api_key: Annotated[str | None, Field(repr=False)] = None  # sessions can read it: give them a gateway's
-    anthropic_base_url: str | None = None
-    claude_mcp_config: Path | None = None  # of every session
     claude_max_retries: Annotated[int, Field(ge=0, le=100)] = 4  # of one call of the model
     claude_start_seconds: Seconds = 60.0  # until it must have said that it listens
     claude_silence_seconds: Seconds = 900.0  # at work, and silent for so long, it is interrupted

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from app import request_id
 from app.api.root import blueprint
-from app.api.schemas import InputRequest, InputView
+from app.api.schemas import InputRequest
+from app.api.shown import InputView
 from app.auth import current_caller, requires
 from app.bodies import read_body
 from app.conversations import refused

@@ -10,11 +10,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from app.api.shown import Usage
 from app.times import Instant  # noqa: TC001  (as above)
 from core.errors import LineTooLong
 
 if TYPE_CHECKING:
-    from models.inputs import Shown
     from models.tables import Session
 
 KIB: Final = 1024
@@ -193,27 +193,6 @@ class ExtendRequest(Body):
     timeout_minutes: Minutes
 
 
-class Usage(BaseModel):
-    """What a conversation has used in all, by its program's own account."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cost_usd: float = 0.0
-    turns: int = 0
-    model: str | None = None
-    program_version: str | None = None
-
-    @classmethod
-    def of(cls, state: dict[str, Any] | None) -> Self | None:
-        """Show what the session's holder keeps of it (`sessions.program_state`); of most programs, nothing."""
-        if state is None:
-            return None
-        facts = {"cost_usd": state.get("cost_usd", 0.0), "turns": state.get("turns", 0), "model": state.get("model")}
-        return cls(**state.get("usage", {}), **facts, program_version=state.get("version"))
-
-
 class SessionView(BaseModel):
     """A session as every answer shows it."""
 
@@ -299,49 +278,3 @@ class SessionView(BaseModel):
     def as_text(self) -> str:
         """Return the members as JSON."""
         return self.model_dump_json()
-
-
-def _shown_detail(row: Shown) -> dict[str, Any] | None:
-    """Return a row's arguments; of an answer not what the tool was given, which may hold secrets: requests show it."""
-    if row.detail is None or row.kind != "answer":
-        return row.detail
-    return {name: row.detail[name] for name in ("request_id", "allow", "remember") if name in row.detail}
-
-
-class InputView(BaseModel):
-    """A row of the mailbox as GET /sessions/{id}/inputs shows it: never what was typed, which may be a password."""
-
-    input_id: UUID
-    input_seq: int
-    kind: str
-    state: str
-    reason: str | None
-    bytes: int
-    detail: dict[str, Any] | None
-    metadata: dict[str, Any] | None
-    output_offset: int | None
-    actor: str
-    created_at: Instant
-    written_at: Instant | None
-
-    @classmethod
-    def of(cls, row: Shown) -> Self:
-        """Show a row."""
-        return cls(
-            input_id=row.input_id,
-            input_seq=row.input_seq,
-            kind=row.kind,
-            state=row.state,
-            reason=row.reason,
-            bytes=row.size,
-            detail=_shown_detail(row),
-            metadata=row.metadata,
-            output_offset=row.output_offset,
-            actor=row.actor,
-            created_at=row.created_at,
-            written_at=row.written_at,
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the members as they are written."""
-        return self.model_dump(mode="json")

@@ -26,7 +26,6 @@ from app.api.requests import DecisionRequest, Listing, RequestView
 from app.api.schemas import (
     ExtendRequest,
     InputRequest,
-    InputView,
     NoMembers,
     ResumeRequest,
     SessionRequest,
@@ -34,6 +33,7 @@ from app.api.schemas import (
     SignalRequest,
     TerminalSize,
 )
+from app.api.shown import InputView
 from app.api.stats import StatsView
 from app.api.webhook_schemas import Again, DeliveryView, Log, WebhookChange, WebhookRequest, WebhookView
 from app.openapi import answers
