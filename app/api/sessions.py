@@ -82,10 +82,11 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
 
 
 def _open(web: Web, wanted: SessionRequest, tx: Transaction | None) -> Effect:
-    if wanted.fork_of is not None:
+    new = _spec(wanted, web.settings)
+    if new.fork_of is not None:
         with nullcontext(tx) if tx is not None else web.database.transaction() as own:
-            branched(own, UUID(wanted.fork_of), current_caller().sees)
-    return opened(web, _spec(wanted, web.settings), tx)
+            branched(own, new.fork_of, current_caller().sees)
+    return opened(web, new, tx)
 
 
 def opened(web: Web, new: NewSession, tx: Transaction | None) -> Effect:

@@ -32,8 +32,6 @@ class Memory:
     turns: int = 0
     cost_usd: float = 0.0
     usage: dict[str, int] = field(default_factory=dict)
-    _cost_before: float = 0.0
-    """Of former processes: each counts its own from nothing."""
 
     @classmethod
     def of(cls, state: Mapping[str, Any] | None) -> Memory:

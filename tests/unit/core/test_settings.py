@@ -295,7 +295,12 @@ PYTHON = '{"python": {"argv": ["/usr/bin/python3", "-i"]}}'
 
 def test_configured_programs_are_enabled_beside_the_built_in_ones() -> None:
     assert load_settings({"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("shell", "echo", "cat", "claude", "python")
-    assert load_settings(PRODUCTION | {"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("echo", "cat", "claude", "python")
+    assert load_settings(PRODUCTION | {"JELMORE_PROGRAMS": PYTHON}).programs_enabled == (
+        "echo",
+        "cat",
+        "claude",
+        "python",
+    )
     only = load_settings({"JELMORE_PROGRAMS": PYTHON, "PROGRAMS_ENABLED": "python"})
     assert (only.programs_enabled, [program.name for program in only.programs]) == (("python",), ["python"])
 
