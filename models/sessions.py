@@ -89,7 +89,13 @@ def ping(tx: Transaction) -> None:
     tx.execute(text("SELECT 1"))
 
 
-def origin_of(tx: Transaction, session: Session) -> Session | None:
-    """Return the session whose conversation another one goes on with, or branches; None if there is none, or none any more."""
-    origin = session.resumed_from or session.fork_of
-    return None if origin is None else tx.get(Session, origin)
+def inherit(tx: Transaction, session: Session) -> Session | None:
+    """Return the session whose conversation another one goes on with, or branches; None if there is none, or none any more.
+
+    What that one has cost is part of what this one costs: its program counts on.
+    """
+    origin_id = session.resumed_from or session.fork_of
+    origin = None if origin_id is None else tx.get(Session, origin_id)
+    if origin is not None and session.program_state is None:
+        session.program_state = {"cost_usd": (origin.program_state or {}).get("cost_usd", 0.0)}
+    return origin

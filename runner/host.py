@@ -98,7 +98,7 @@ class Host:
             try:
                 with self.world.database.transaction() as tx:
                     session = claims.claim(tx, session_id, self.world.incarnation, delivery)
-                    return None if session is None else (session, sessions.origin_of(tx, session))
+                    return None if session is None else (session, sessions.inherit(tx, session))
             except DatabaseUnavailable:
                 if self.clock.now() > patience:
                     raise

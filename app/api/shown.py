@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Usage(BaseModel):
-    """What a conversation has used in all, by its program's own account."""
+    """What a session has used, by its program's own account. `cost_usd`: of the whole conversation, what it came from included."""
 
     input_tokens: int = 0
     output_tokens: int = 0

@@ -23,7 +23,9 @@ def query_id(session_id: UUID) -> UUID:
 
 @dataclass(slots=True)
 class Memory:
-    """`query`: what became of the first words; None: nothing yet. Money and tokens are of all processes together."""
+    """`query`: what became of the first words; None: nothing yet. Tokens are of all processes of the session; money is of the
+    whole conversation, also of what another session said of it before.
+    """
 
     conversation_id: str | None = None
     version: str | None = None
@@ -37,11 +39,9 @@ class Memory:
     def of(cls, state: Mapping[str, Any] | None) -> Memory:
         """Return what a former holder left."""
         kept = dict(state or {})
-        cost = float(kept.get("cost_usd", 0.0))
         facts = {name: kept.get(name) for name in KEPT}
-        return cls(
-            **facts, turns=kept.get("turns", 0), cost_usd=cost, usage=dict(kept.get("usage", {})), _cost_before=cost
-        )
+        cost, usage = float(kept.get("cost_usd", 0.0)), dict(kept.get("usage", {}))
+        return cls(**facts, turns=kept.get("turns", 0), cost_usd=cost, usage=usage)
 
     def note(self, **facts: str | None) -> bool:
         """Take in facts; return whether one is news."""
@@ -56,8 +56,8 @@ class Memory:
         for kind, number in used.items():
             self.usage[kind] = self.usage.get(kind, 0) + number
         self.turns += 1
-        if turn.cost_usd is not None:  # of all turns of its process
-            self.cost_usd = self._cost_before + turn.cost_usd
+        if turn.cost_usd is not None:  # of the whole conversation: a process that goes on with one counts on
+            self.cost_usd = max(self.cost_usd, turn.cost_usd)
         return used
 
     def as_json(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """A turn is over. `cost_usd`: of all turns of this process."""
+    """A turn is over. `cost_usd`: of all turns of this conversation, those before this process too."""
 
     subtype: str
     is_error: bool

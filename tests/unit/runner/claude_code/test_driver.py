@@ -178,11 +178,11 @@ def test_what_was_answered_is_known_to_whoever_comes_next(session: Session) -> N
     assert session.live.told == []
 
 
-def test_money_of_several_processes_is_added() -> None:
-    session = begun(Memory(query="answered", cost_usd=1.0, _cost_before=1.0))
-    session.ends_turn(total_cost_usd=0.25)
-    session.ends_turn(total_cost_usd=0.5)
-    assert session.live.kept["cost_usd"] == 1.5
+def test_money_is_counted_on_and_never_back() -> None:
+    session = begun(Memory(query="answered", cost_usd=1.0))
+    for told, kept in ((0.25, 1.0), (1.5, 1.5)):
+        session.ends_turn(total_cost_usd=told)
+        assert session.live.kept["cost_usd"] == kept
 
 
 def test_an_input_is_answered_by_the_turn_that_names_it(session: Session) -> None:
