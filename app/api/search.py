@@ -15,7 +15,7 @@ from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import InvalidPosition
 from models import sessions
-from streams import search
+from streams import output, search
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -46,6 +46,8 @@ def search_output(session_id: UUID) -> ResponseReturnValue:
         raise InvalidPosition
     sought = search.Sought(wanted.q.encode(), wanted.ignore_case)
     ended = session.ended_at is not None
+    if ended:
+        output.refuse_gone(web.log, session_id, wanted.offset)
     found = search.search(web.log, session_id, sought, wanted.offset, wanted.limit, ended=ended)
     return {
         "session_id": str(session_id),
