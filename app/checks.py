@@ -135,8 +135,10 @@ class Checks:
         with self._parts.database.transaction() as tx:
             said, lag = mirroring.said(tx), mirroring.lag(tx, most=MOST_COUNTED)
         stats: dict[str, Any] = {"events_waiting": lag.rows, "seconds_behind": round(lag.seconds, 3)}
-        if said is not None and said.notes:
-            stats["notes"] = [*said.notes]
+        if said is not None:
+            stats["published_per_second"] = said.published_per_second
+            if said.notes:
+                stats["notes"] = [*said.notes]
         if said is None or said.seconds > MIRROR_SILENT_SECONDS:
             trouble: str | None = "no mirror is running (python -m streams.mirror): events wait in PostgreSQL"
         else:

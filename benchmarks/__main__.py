@@ -15,14 +15,16 @@ from benchmarks import arms, inside, measures, mirroring, peers, pipe
 from benchmarks.answering import Answering
 from benchmarks.fanout import plan
 from benchmarks.fronts import Fronts
+from benchmarks.printing import plan as printing
 from benchmarks.processes import NotReady, Running, servers
 from benchmarks.report import HIGHER, LOWER, OURS, Ratio, Report
 from benchmarks.samples import Void
+from benchmarks.step import Step
 from core.settings import load_settings
 from migrations.__main__ import upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from benchmarks.arms import Arm
     from benchmarks.fronts import Front
@@ -58,18 +60,9 @@ class Sizes:
     idle: int = 200
     spawned: int = 800  # processes, by a keeper alone
     fanout: plan.Sizes = plan.QUICK
+    printing: printing.Sizes = printing.QUICK
     events: int = 10_000
     late_seconds: float = 5.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One measure of one arm."""
-
-    name: str
-    better: str
-    arm: str
-    measure: Callable[[], dict[str, float] | float]
 
 
 def main() -> int:
@@ -101,9 +94,7 @@ def _options() -> tuple[Sizes, str]:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of all measures on all arms, in turn (3)")
     parser.add_argument("--quick", action="store_true", help="one small round: does it run at all?")
-    parser.add_argument(
-        "--part", choices=(ALL, *PARTS), default=ALL, help="sessions, bare requests, many followers, or events"
-    )
+    parser.add_argument("--part", choices=(ALL, *PARTS), default=ALL, help="one of: " + ", ".join(PARTS))
     options = parser.parse_args()
     if options.quick:
         small = Sizes(
@@ -120,7 +111,7 @@ def _options() -> tuple[Sizes, str]:
         )
         return small, options.part
     number = max(1, options.rounds)
-    return Sizes(rounds=number, fanout=plan.Sizes(number)), options.part
+    return Sizes(rounds=number, fanout=plan.Sizes(number), printing=printing.Sizes(number)), options.part
 
 
 def _measured(sizes: Sizes, parts: str) -> Report:
@@ -140,6 +131,7 @@ def _measured(sizes: Sizes, parts: str) -> Report:
 
 def _sessions(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
     """Measure every arm in turn, round by round."""
+    report.ratios.append(Ratio("S6", "input round trip ms, p50", "afternoon", 1.5, at_most=True))
     ours, peer = arms.jelmore(running, started.addresses, home), arms.afternoon(running, started.addresses)
     for step in once(ours, sizes):
         _take(report, step, "once")
@@ -182,7 +174,19 @@ def _events(report: Report, running: Running, started: Servers, home: Path, size
                 _take(report, step, f"round {number + 1}/{sizes.rounds}")
 
 
-PARTS: Final = {"sessions": _sessions, "requests": _requests, "fan-out": _fan_out, "events": _events}
+def _printing(report: Report, running: Running, started: Servers, home: Path, sizes: Sizes) -> None:
+    """Measure what programs print, beside websocketd."""
+    for step, when in printing.prepare(report, running, started, home, sizes.printing):
+        _take(report, step, when)
+
+
+PARTS: Final = {
+    "sessions": _sessions,
+    "requests": _requests,
+    "printing": _printing,
+    "fan-out": _fan_out,
+    "events": _events,
+}
 
 
 def once(ours: Arm, sizes: Sizes) -> Iterator[Step]:
@@ -206,7 +210,9 @@ def steps(ours: Arm, peer: Arm | None, sizes: Sizes) -> Iterator[Step]:
     yield Step("output MB/s", HIGHER, "pipe", lambda: pipe.throughput(sizes.flood))
     for arm in both:
         yield Step("sessions/s", HIGHER, arm.name, lambda arm=arm: measures.creation(arm, sizes.seconds))  # type: ignore[misc]
-    yield Step("processes/s, keeper alone", HIGHER, ours.name, lambda: inside.keeper_alone(sizes.spawned))
+    yield Step(
+        "processes/s, keeper alone", HIGHER, ours.name, lambda: inside.spawned("keeper", sizes.spawned)["processes/s"]
+    )
     yield Step("processes/s, keeper alone", HIGHER, "pipe", lambda: pipe.spawning(sizes.spawned))
     if (notes := ours.notes) is not None:
         yield Step(LAG, LOWER, ours.name, lambda: inside.hub_lag(ours, notes, sizes.idle))

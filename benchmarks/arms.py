@@ -40,7 +40,7 @@ class Arm:
     """Where its worker notes how late its loop is."""
 
 
-def installation(addresses: dict[str, str], home: str, port: int) -> dict[str, str]:
+def installation(addresses: dict[str, str], home: str, port: int, *, slots: int = SLOTS) -> dict[str, str]:
     """Return Jelmore's settings: as in production, but for caps that are out of reach."""
     return {
         "PATH": environment().get("PATH", os.defpath),
@@ -50,18 +50,18 @@ def installation(addresses: dict[str, str], home: str, port: int) -> dict[str, s
         "PORT": str(port),
         "API_KEYS": json.dumps({KEY: {"permissions": ["admin"]}}),
         "DEFAULT_PROGRAM": "shell",
-        "WORKER_SLOTS": str(SLOTS),
+        "WORKER_SLOTS": str(slots),
         "WORKER_DRAIN_SECONDS": "2",
         "MAX_CONCURRENT_SESSIONS": "1000000",
         "LOG_LEVEL": "WARNING",
     }
 
 
-def jelmore(running: Running, addresses: dict[str, str], home: Path) -> Arm:
+def jelmore(running: Running, addresses: dict[str, str], home: Path, *, slots: int = SLOTS) -> Arm:
     """Start Jelmore: one web process, one worker, beat."""
     upgrade(load_settings(addresses).database_url)
     port = free_port()
-    env = {**installation(addresses, str(home), port), **{f"RATE_LIMIT_{rule}": "" for rule in RULES}}
+    env = {**installation(addresses, str(home), port, slots=slots), **{f"RATE_LIMIT_{rule}": "" for rule in RULES}}
     running.start("web", [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"], env)
     notes = home / "loop"
     worker = running.start("worker", [sys.executable, "-m", "benchmarks.watched", str(notes)], env)

@@ -10,6 +10,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -70,7 +71,12 @@ def follow(port: int, session_id: str) -> Iterator[Event]:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         path = f"{SESSIONS}/{session_id}/stream"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
-        yield from _events(_payload(connection))
+        yield from events_of(_received(connection))
+
+
+def events_of(received: Iterator[tuple[bytes, int]]) -> Iterator[Event]:
+    """Yield the events of an answer, from its bytes and when each were read."""
+    yield from _events(_payload(received))
 
 
 def _events(pieces: Iterator[tuple[bytes, int]]) -> Iterator[Event]:
@@ -88,32 +94,31 @@ def _events(pieces: Iterator[tuple[bytes, int]]) -> Iterator[Event]:
                 yield Event(name, line[6:], at)
 
 
-def _payload(connection: socket.socket) -> Iterator[tuple[bytes, int]]:
-    """Yield the body of the answer on a connection, without the chunks' frames if it has any."""
-    head = bytearray()
-    while b"\r\n\r\n" not in head:
-        head += _receive(connection)
-    at = time.monotonic_ns()
-    status, _, first = bytes(head).partition(b"\r\n\r\n")
+def _received(connection: socket.socket) -> Iterator[tuple[bytes, int]]:
+    while data := connection.recv(RECEIVE_BYTES):
+        yield data, time.monotonic_ns()
+
+
+def _payload(received: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Yield the body of an answer, without the chunks' frames if it has any."""
+    head = b""
+    at = 0
+    for data, at in received:  # noqa: B007  (the last one is used)
+        head += data
+        if b"\r\n\r\n" in head:
+            break
+    else:
+        raise ConnectionError("hung up before it answered")
+    status, _, first = head.partition(b"\r\n\r\n")
     if b" 200 " not in status.split(b"\r\n")[0]:
         raise RuntimeError(f"the stream was answered {status[:60]!r}")
-    chunked = b"transfer-encoding: chunked" in status.lower()
-    chunks = _Chunks()
-    received = first
-    while True:
-        piece = chunks.take(received) if chunked else received
+    chunks = _Chunks() if b"transfer-encoding: chunked" in status.lower() else None
+    for data, when in chain([(first, at)], received):
+        piece = chunks.take(data) if chunks else data
         if piece:
-            yield piece, at
-        if chunks.ended or not (received := connection.recv(RECEIVE_BYTES)):
+            yield piece, when
+        if chunks and chunks.ended:
             return
-        at = time.monotonic_ns()
-
-
-def _receive(connection: socket.socket) -> bytes:
-    received = connection.recv(RECEIVE_BYTES)
-    if not received:
-        raise ConnectionError("hung up before it answered")
-    return received
 
 
 class _Chunks:

@@ -74,13 +74,14 @@ def _kilobytes(file: str, name: str) -> float:
 # The keeper.
 
 
-def keeper_alone(count: int) -> float:
-    """Measure a keeper without a worker, in a process of its own: gevent's patches stay there. Processes a second."""
-    command = [sys.executable, "-m", "benchmarks.spawning", str(count)]
+def spawned(kind: str, count: int, mib: int = 0) -> dict[str, float]:
+    """Measure who spawns (`benchmarks.spawning`), in a process of its own, of so many MiB: gevent's patches stay there."""
+    command = [sys.executable, "-m", "benchmarks.spawning", kind, str(count), str(mib)]
     said = subprocess.run(
         command, capture_output=True, check=True, timeout=ALONE_SECONDS, cwd=Path(__file__).parents[1]
     )
-    return float(json.loads(said.stdout)["processes_per_second"])
+    found: dict[str, float] = json.loads(said.stdout)
+    return found
 
 
 # The loop.
@@ -168,7 +169,7 @@ def _begin(arm: Arm, count: int, query: str) -> list[str]:
         sessions.extend(client.create(query) for _ in range(number, count, CONNECTIONS))
         client.close()
 
-    _in_threads(post)
+    in_threads(post)
     client = Client(arm.port)
     wait_until(lambda: not client.ask("GET", "?limit=1&status=initializing"), "idle sessions begin")
     client.close()
@@ -181,7 +182,8 @@ def _end(arm: Arm, sessions: list[str]) -> None:
     wait_until(arm.is_quiet, "idle sessions end")
 
 
-def _in_threads(work: Callable[[int], None]) -> None:
+def in_threads(work: Callable[[int], None]) -> None:
+    """Do something in as many threads as there are connections."""
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(CONNECTIONS)]
     for thread in threads:
         thread.start()

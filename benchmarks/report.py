@@ -18,6 +18,8 @@ TABLES: Final = (
     (OURS, "textbook", "FastAPI", "Flower", "no-op"),
     (OURS, "nchan", "sse-starlette", "flask-sse", "floor"),
     (OURS, "nchan", "flask-sock"),
+    (OURS, "afternoon", "websocketd"),
+    (OURS, "gevent.subprocess"),
 )
 """The arms of each table; a row stands in the first that has all of its arms, or in a table of its own."""
 LOWER: Final = "lower is better"
@@ -99,6 +101,7 @@ class Report:
             "better": self.better,
             "goals": self.goals,
             "ratios": [ratio.shown(self.samples.get(ratio.row, {})) for ratio in self.ratios],
+            "compared": sorted({ratio.row for ratio in self.ratios}),
             "void": self.void,
             "samples": self.samples,
         }

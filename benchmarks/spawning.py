@@ -1,7 +1,7 @@
-"""A keeper without a worker: what it takes of memory at its start, and how many processes a second it begins and clears away.
+"""A keeper without a worker: how many processes a second it begins and clears away; beside it, gevent's own subprocess.
 
-`python -m benchmarks.spawning COUNT` prints both as JSON. Patched by gevent, as a worker is. Lanes spawn, wait for the exit and for
-the word that nothing is left, and spawn again.
+`python -m benchmarks.spawning keeper|gevent COUNT MIB` prints JSON; MIB: what the process that spawns holds.
+Patched by gevent, as a worker is, it spawns in lanes, waits for the exit and for the word that nothing is left, and spawns again.
 """
 
 # ruff: noqa: E402
@@ -13,9 +13,9 @@ monkey.patch_all()
 
 import json
 import os
+import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import gevent
@@ -26,6 +26,8 @@ from core.ids import uuid7
 from runner.keeper_link import Ears, KeeperLink, SpawnRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runner.supervision import Exit
 
 LANES: Final = 16
@@ -56,18 +58,36 @@ class Lanes:
             gone.get(timeout=SECONDS)
 
 
-def measure(count: int) -> dict[str, float]:
-    """Return the keeper's resident kB at its start, and processes a second."""
+def kept(count: int) -> dict[str, float]:
+    """Return what a keeper does: processes a second, the hub's milliseconds for each."""
     lanes = Lanes()
     lanes.run(LANES, 1)  # it has started by then
-    status = Path(f"/proc/{lanes.link.pid}/status").read_text().splitlines()
-    resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    start = time.monotonic()
-    gevent.joinall([gevent.spawn(lanes.run, lane, count // LANES) for lane in range(LANES)], raise_error=True)
-    rate = count // LANES * LANES / (time.monotonic() - start)
+    found = _timed(lanes.run, count)
     lanes.link.close()
-    return {"resident_kb": resident, "processes_per_second": rate}
+    return found
+
+
+def forked(count: int) -> dict[str, float]:
+    """Return the same of gevent's own subprocess."""
+
+    def lane(_: int, each: int) -> None:
+        for _number in range(each):
+            subprocess.Popen([PROGRAM], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).wait()
+
+    return _timed(lane, count)
+
+
+def _timed(lane: Callable[[int, int], None], count: int) -> dict[str, float]:
+    start, worked = time.monotonic(), time.thread_time()
+    gevent.joinall([gevent.spawn(lane, number, count // LANES) for number in range(LANES)], raise_error=True)
+    done = count // LANES * LANES
+    hub = 1000 * (time.thread_time() - worked) / done
+    return {"processes/s": done / (time.monotonic() - start), "hub ms each": hub}
+
+
+KINDS: Final = {"keeper": kept, "gevent": forked}
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]))))
+    ballast = b"x" * (int(sys.argv[3]) << 20)
+    print(json.dumps(KINDS[sys.argv[1]](int(sys.argv[2]))))

@@ -93,7 +93,9 @@ EVENTS_PUBLISHED = Counter("jelmore_events_published_total", "Messages NATS has 
 EVENTS_DEAD = Counter("jelmore_events_dead_total", "Events NATS refused: they went to the dead letters")
 EVENTS_EXPIRED = Counter("jelmore_events_expired_total", "Events removed after their retention", ("published",))
 MIRROR_TROUBLE = Counter("jelmore_mirror_trouble_total", "Times that NATS could not be used")
-MIRROR_LEADS = Gauge("jelmore_mirror_leads", "Whether this mirror is the one that works")
+MIRROR_LEADS = Gauge(
+    "jelmore_mirror_leads", "Mirrors that work here: one stands by, the other works", multiprocess_mode="livesum"
+)
 MIRROR_LAG_SECONDS = Histogram(
     "jelmore_mirror_lag_seconds", "From an event to its acknowledgement by NATS", buckets=(*SHORT, 30, 60, 300, 1800)
 )

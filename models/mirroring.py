@@ -83,9 +83,9 @@ def lag(tx: Transaction, most: int = MOST_COUNTED) -> Lag:
 # How it is.
 
 
-def say(tx: Transaction, trouble: str | None, notes: Sequence[str]) -> None:
-    """Note how the mirror is, for whoever asks for the service's health."""
-    said = {"at": text("clock_timestamp()"), "trouble": trouble, "notes": [*notes]}
+def say(tx: Transaction, trouble: str | None, notes: Sequence[str], rate: float) -> None:
+    """Note how the mirror is, for whoever asks for the service's health. `rate`: events published a second."""
+    said = {"at": text("clock_timestamp()"), "trouble": trouble, "notes": [*notes], "published_per_second": rate}
     statement = insert(MirrorState).values(said)
     tx.execute(statement.on_conflict_do_update(index_elements=[MirrorState.one], set_=said))
 
@@ -97,13 +97,16 @@ class Said:
     seconds: float
     trouble: str | None
     notes: Sequence[str]
+    published_per_second: float
 
 
 def said(tx: Transaction) -> Said | None:
     """Return what the mirror said last; None: there never was one."""
     age = text("EXTRACT(EPOCH FROM clock_timestamp() - at)")
-    row = tx.execute(select(age, MirrorState.trouble, MirrorState.notes)).one_or_none()
-    return None if row is None else Said(float(row[0]), row[1], row[2])
+    row = tx.execute(
+        select(age, MirrorState.trouble, MirrorState.notes, MirrorState.published_per_second)
+    ).one_or_none()
+    return None if row is None else Said(float(row[0]), *row[1:])
 
 
 # Retention.

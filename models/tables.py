@@ -266,6 +266,8 @@ class MirrorState(Base):
     at: Mapped[datetime]
     trouble: Mapped[str | None]
     """What is wrong, in words; None: nothing."""
+    published_per_second: Mapped[float] = mapped_column(server_default=text("0"))
+    """Events, between the last two times it said something."""
     notes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """What an operator should know though it works: streams that are configured otherwise."""
 

@@ -56,6 +56,7 @@ class Mirror:
         self._outbound = Outbound(settings, database, clock)
         self._leader: Transaction | None = None
         self._said: tuple[float, list[str | None]] = (-float("inf"), [])
+        self._published = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Lead whenever nobody else does, until told to stop."""
@@ -133,11 +134,13 @@ class Mirror:
         notes = link.notes if link is not None else []
         if [trouble, *notes] == self._said[1] and now - self._said[0] < SAY_SECONDS:
             return
-        self._said = (now, [trouble, *notes])
+        published = self._outbound.published
+        rate = (published - self._published) / max(now - self._said[0], 1.0)
+        self._said, self._published = (now, [trouble, *notes]), published
 
         def write() -> None:
             with self._database.transaction() as tx:
-                mirroring.say(tx, trouble, notes)
+                mirroring.say(tx, trouble, notes, round(rate, 1))
 
         await asyncio.to_thread(write)
 

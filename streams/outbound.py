@@ -52,6 +52,8 @@ class Outbound:
         self._clock = clock
         self._refusals: dict[str, int] = {}
         self._behind = FIRST
+        self.published = 0
+        """Events that NATS has, since the process began."""
 
     async def events(self, link: JetStream) -> int:
         """Publish the next events and mark them; return how many. Raises NatsAway, DatabaseUnavailable."""
@@ -124,6 +126,7 @@ class Outbound:
     async def _mark(self, rows: Sequence[Row[Any]]) -> None:
         at = self._clock.at()
         await self._asked(lambda tx: mirroring.mark(tx, [row.id for row in rows], at=at))
+        self.published += len(rows)
         metrics.EVENTS_PUBLISHED.labels("event").inc(len(rows))
         for row in rows:
             metrics.MIRROR_LAG_SECONDS.observe(max(0.0, (at - row.at).total_seconds()))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import kombu.utils.functional
 import structlog
 from celery import Celery
-from kombu import Exchange
+from celery.app.amqp import AMQP
+from kombu import Connection, Exchange
 from kombu import Queue as KombuQueue
 from kombu.exceptions import OperationalError as BrokerUnavailable
 from redis import Redis
@@ -85,9 +86,24 @@ def configured(settings: Settings) -> dict[str, Any]:
     }
 
 
+class SteadyConnection(Connection):
+    """To the broker. Left to itself it waits ever longer, up to 30 s: so late, after an outage, would sessions begin."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> SteadyConnection:
+        """Connect, and try again every few seconds."""
+        pauses = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
+        return super().ensure_connection(*args, **{**pauses, **options})
+
+
+class Messaging(AMQP):
+    """Celery's, with such connections."""
+
+    Connection = SteadyConnection
+
+
 def make_app(settings: Settings, *, current: bool = True) -> Celery:
     """Return a Celery application; nothing connects yet. `current`: it is the one this process is about."""
-    made = Celery("jelmore", set_as_current=current)
+    made = Celery("jelmore", set_as_current=current, amqp=Messaging)
     made.conf.update(configured(settings))
     return made
 

@@ -35,12 +35,21 @@ RANGES: Final = {"Accept-Ranges": "bytes"}
 
 
 class Page(Query):
-    """GET /sessions/{id}/output. `offset` and `limit` are bytes; `tail`, in the place of `offset`: lines before the end."""
+    """GET /sessions/{id}/output. `offset` and `limit` are bytes; `tail`, in the place of `offset`: lines before the end.
+
+    `view`: text, or the bytes that were printed.
+    """
 
     offset: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tail: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     limit: Annotated[int, Field(ge=1, le=8 * MIB)] = MIB
     encoding: Literal["utf-8", "base64"] = "utf-8"
+    view: Literal["text", "raw"] = "text"
+
+    @property
+    def as_bytes(self) -> bool:
+        """Whether exact bytes are wanted."""
+        return self.encoding == "base64" or self.view == "raw"
 
 
 @blueprint.get("/sessions/<session_id:session_id>/output")
@@ -69,10 +78,10 @@ def show_output(session_id: UUID) -> ResponseReturnValue:
 
 
 def _shown(piece: Slice, page: Page) -> dict[str, Any]:
-    data = piece.data if page.encoding == "base64" else _whole_characters(piece, page.limit)
+    data = piece.data if page.as_bytes else _whole_characters(piece, page.limit)
     content = (
         {"output_base64": base64.b64encode(data).decode()}
-        if page.encoding == "base64"
+        if page.as_bytes
         else {"output": data.decode("utf-8", errors="replace")}
     )
     return {

@@ -37,19 +37,28 @@ if TYPE_CHECKING:
 
 
 class Filter(Query):
-    """What of a stream is wanted."""
+    """What of a stream is wanted. `view`: output as text, output as the bytes that were printed, or all but output."""
 
     events: tuple[str, ...] = ()
     encoding: Literal["utf-8", "base64"] = "utf-8"
+    view: Literal["text", "raw", "events"] = "text"
 
     @property
     def kinds(self) -> frozenset[EntryKind] | None:
         """Return the kinds of entries wanted; None: all. Names stand between commas; an unknown one matches nothing."""
-        return kinds_named(name for names in self.events for name in names.split(",")) if self.events else None
+        named = kinds_named(name for names in self.events for name in names.split(",")) if self.events else None
+        if self.view != "events":
+            return named
+        return (frozenset(EntryKind) if named is None else named) - {EntryKind.OUTPUT}
+
+    @property
+    def as_bytes(self) -> bool:
+        """Whether output is wanted as exact bytes."""
+        return self.encoding == "base64" or self.view == "raw"
 
     def wish(self, start: Start) -> Wish:
         """Return what is wanted from a place on."""
-        form = as_sse_base64 if self.encoding == "base64" else as_sse
+        form = as_sse_base64 if self.as_bytes else as_sse
         return Wish(start.after, start.skip_to, self.kinds, form=form)
 
 
@@ -66,7 +75,7 @@ def _some(text: str) -> str:
 class Several(Filter):
     """What of which sessions is wanted. `sessions`: their ids, with commas between them, at most 50."""
 
-    sessions: Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_some)]
+    sessions: Annotated[str, Field(min_length=1, max_length=37 * MOST_SESSIONS - 1), AfterValidator(_some)]
 
     @property
     def ids(self) -> list[UUID]:

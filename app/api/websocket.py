@@ -65,7 +65,7 @@ def _wish(web: Web, caller: Caller, session: Session, wanted: Filter) -> Wish | 
     if not caller.may(Permission.READ):  # who only writes is told of the end by the close alone
         return None if session.ended_at else Wish(session.last_seq, kinds=frozenset(), form=as_nothing)
     start = start_of(web.log, session, request.headers, request.args)
-    form = as_text_base64 if wanted.encoding == "base64" else as_text
+    form = as_text_base64 if wanted.as_bytes else as_text
     if start is None:  # who has everything is told of the end once more: a socket has no 204
         return Wish(session.last_seq - 1, kinds=frozenset(), form=form)
     return Wish(start.after, start.skip_to, wanted.kinds, form=form)

@@ -59,7 +59,8 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     },
     "Idempotency-Key": {
         "description": "Sent again with the same key and body, the request has its effect once, and the first answer comes back.",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        # Blanks within are the key's; those around it are HTTP's.
+        "schema": {"type": "string", "pattern": "^[ \\t]*[!-~]([ -~]{0,126}[!-~])?[ \\t]*$"},
     },
     "Last-Event-ID": {
         "description": "The id of the last event one has: the stream goes on behind it.",

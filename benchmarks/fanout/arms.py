@@ -15,9 +15,9 @@ from uuid import UUID
 import redis
 
 from benchmarks import peers
+from benchmarks.building import built
 from benchmarks.client import KEY, Client
 from benchmarks.fanout import messages, nchan
-from benchmarks.fanout.building import built
 from benchmarks.processes import Running
 from core.settings import environment, load_settings
 from jelmore.embedded.server import free_port
@@ -145,7 +145,7 @@ def _our_sockets(running: Running, addresses: dict[str, str], home: Path, size: 
 
 
 def _floor(running: Running, addresses: dict[str, str], _: Path, size: int) -> Served | None:
-    program = built("floor")
+    program = built("fanout/floor")
     if program is None:
         return None
     port = free_port()

@@ -10,7 +10,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.fanout.building import built
+from benchmarks.building import built
 from benchmarks.samples import Void
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Crowd:
 
 def fan_out(arm: FanArm, addresses: dict[str, str], home: Path, crowd: Crowd) -> dict[str, float] | None:
     """Return what `load.c` measures of an arm; None where one of the two cannot be had. Raises Void."""
-    program = built("load")
+    program = built("fanout/load")
     if program is None:
         return None
     with arm.served(addresses, home, crowd.size) as served:

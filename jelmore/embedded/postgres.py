@@ -42,8 +42,9 @@ OPTIONS: Final = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
-# A commit that was answered survives kill -9 of the server, not the loss of the machine.
-FAST: Final = {"fsync": "off", "full_page_writes": "off"}
+# A commit that was answered survives kill -9 of the server, not the loss of the machine. Hundreds of short-lived databases would
+# keep a process busy that looks after each once a minute.
+FAST: Final = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 class Postgres(EmbeddedServer):

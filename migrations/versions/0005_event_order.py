@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("one", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("trouble", sa.Text(), nullable=True),
+        sa.Column("published_per_second", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("notes", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.CheckConstraint("one", name=op.f("ck_mirror_state_one")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_mirror_state")),

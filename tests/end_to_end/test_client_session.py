@@ -179,7 +179,7 @@ def test_who_leaves_a_stream_early_leaves_nothing_open(service: Service) -> None
         assert open_sockets() == before + 1
     assert asyncio.run(leave()) == "here\n"
     client.terminate(session_id)
-    assert open_sockets() == before
+    assert open_sockets() <= before  # one that was kept for the next request may have been closed meanwhile
 
 
 def open_sockets() -> int:

@@ -22,7 +22,9 @@ HEARS = "trap 'echo bye; exit 0' TERM; echo hears; sleep 62 & wait"
 
 @pytest.fixture
 def two_slots(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Service]:
-    with installed(tmp_path_factory.mktemp("drain"), new_database(), WORKER_SLOTS="2") as started:
+    with installed(
+        tmp_path_factory.mktemp("drain"), new_database(), WORKER_SLOTS="2", TERMINATE_GRACE_SECONDS="2"
+    ) as started:
         started.start("first")
         yield started
 

@@ -204,8 +204,8 @@ def test_passwords_and_keys_of_every_kind_were_in_use(seen: Seen) -> None:
 
     assert kinds >= {
         "an API key",
-        "a key or ticket",
-        "the secret of a key or ticket",
+        "a key, a ticket, a webhook's secret",
+        "the secret of a key, a ticket, a webhook",
         "a password of Flower",
         "the password in DATABASE_URL",
         "the password in REDIS_URL",

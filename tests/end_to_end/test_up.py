@@ -94,6 +94,14 @@ def up(tmp_path: Path) -> Iterator[Up]:
         started.stop(signal.SIGTERM)
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that runs for all who only look at it."""
+    started = Up(tmp_path_factory.mktemp("standing") / "home").start()
+    yield started
+    started.stop(signal.SIGTERM)
+
+
 def refused(env: Mapping[str, str], *words: str) -> str:
     """Run a start that must fail; return its sentence."""
     done = subprocess.run([*COMMAND, *words], env=dict(env), capture_output=True, text=True, timeout=60, check=False)
@@ -153,26 +161,30 @@ def everything_of(up: Up) -> list[int]:
     return found
 
 
-def test_two_homes_run_side_by_side(tmp_path: Path, up: Up) -> None:
-    other = Up(tmp_path / "other")
+def test_two_homes_run_side_by_side_each_with_keys_and_settings_of_its_own(tmp_path: Path, standing: Up) -> None:
+    keys = {"my-own-key": {"permissions": ["read", "write"], "name": "me"}}
+    other = Up(tmp_path / "other", API_KEYS=json.dumps(keys), WORKER_SLOTS="1")
     try:
-        first, second = up.start().client, other.start().client
+        first, second = standing.client, Client(other.start().port, "my-own-key")
         session_id = first.create("echo mine")
         first.events(session_id)
+        one, two = second.create("sleep 300"), second.create("true")
+        eventually(lambda: second.get(one)["status"] == "active")
 
-        assert up.key != other.key
         assert second.request("GET", f"/api/v1/sessions/{session_id}").status == 404
+        assert second.get(two)["status"] == "initializing"
+        assert second.get(one)["owner"] == "me"
     finally:
         other.stop(signal.SIGTERM)
 
 
-def test_a_crashed_process_is_started_again(up: Up) -> None:
-    client = up.start().client
-    beat = next(int(line) for line in pids_of("tasks.beat", str(up.home)))
+def test_a_crashed_process_is_started_again(standing: Up) -> None:
+    beat = next(int(line) for line in pids_of("tasks.beat", str(standing.home)))
     os.kill(beat, signal.SIGKILL)
 
-    eventually(lambda: "beat ended (exit code -9)" in up.said())
-    eventually(lambda: any(pid != beat for pid in pids_of("tasks.beat", str(up.home))))
+    eventually(lambda: "beat ended (exit code -9)" in standing.said())
+    eventually(lambda: any(pid != beat for pid in pids_of("tasks.beat", str(standing.home))))
+    client = standing.client
     assert client.events(client.create("exit 0"))[-1].data["status"] == "completed"
 
 
@@ -219,21 +231,5 @@ def test_a_database_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     assert up.processes() == []
 
 
-def test_a_second_start_in_a_home_is_refused(up: Up) -> None:
-    up.start()
-
-    assert "is running in" in refused(up.env | {"PORT": str(free_port())})
-
-
-def test_keys_that_are_given_are_used(tmp_path: Path) -> None:
-    keys = {"my-own-key": {"permissions": ["read", "write"], "name": "me"}}
-    up = Up(tmp_path / "home", API_KEYS=json.dumps(keys), WORKER_SLOTS="1")
-    try:
-        client = Client(up.start().port, "my-own-key")
-        one, two = client.create("sleep 300"), client.create("true")
-        eventually(lambda: client.get(one)["status"] == "active")
-
-        assert client.get(two)["status"] == "initializing"
-        assert client.get(one)["owner"] == "me"
-    finally:
-        up.stop(signal.SIGTERM)
+def test_a_second_start_in_a_home_is_refused(standing: Up) -> None:
+    assert "is running in" in refused(standing.env | {"PORT": str(free_port())})

@@ -60,14 +60,14 @@ def test_what_is_wrong_with_the_mirror_is_said_and_nothing_else_suffers(wanting:
     assert stats["events_waiting"] == 1
 
     with mirrored.database.transaction() as tx:
-        mirroring.say(tx, "NATS does not let us in: Authorization Violation", ["stream JELMORE has max_age 60"])
+        mirroring.say(tx, "NATS does not let us in: Authorization Violation", ["stream JELMORE has max_age 60"], 12.5)
     status, stats = nats(wanting)
     assert (status, stats["trouble"]) == ("unhealthy", "NATS does not let us in: Authorization Violation")
-    assert stats["notes"] == ["stream JELMORE has max_age 60"]
+    assert (stats["notes"], stats["published_per_second"]) == (["stream JELMORE has max_age 60"], 12.5)
     assert wanting.client.get("/health").json()["status"] == "degraded"
 
     with mirrored.database.transaction() as tx:
-        mirroring.say(tx, None, [])
+        mirroring.say(tx, None, [], 0)
     assert nats(wanting)[0] == "healthy"
     metrics = wanting.client.get("/metrics").text
     assert "jelmore_outbox_events 1.0" in metrics

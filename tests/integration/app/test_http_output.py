@@ -81,14 +81,15 @@ def test_a_page_smaller_than_a_character_still_gets_on(api: Api, holder: Holder)
     assert (page["output"], page["next_offset"]) == ("\N{REPLACEMENT CHARACTER}", 1)
 
 
-def test_exact_bytes_come_as_base64_and_as_text(api: Api, holder: Holder) -> None:
+@pytest.mark.parametrize("how", ["encoding=base64", "view=raw"])
+def test_exact_bytes_come_as_base64_and_as_text(api: Api, holder: Holder, how: str) -> None:
     session_id, printed = api.create(), bytes(range(256)) * 20
     run = holder.run(session_id)
     run.write(printed[:1000])
     run.write(printed[1000:])
     run.end()
 
-    page = api.get(f"/sessions/{session_id}/output?encoding=base64&offset=3&limit=5").json()
+    page = api.get(f"/sessions/{session_id}/output?{how}&offset=3&limit=5").json()
     assert base64.b64decode(page["output_base64"]) == printed[3:8]
     assert page["next_offset"] == 8
     assert api.get(f"/sessions/{session_id}/output", headers=TEXT).content == printed

@@ -97,10 +97,13 @@ def test_a_filter_never_holds_back_the_end(api: Api, ended: UUID) -> None:
     assert [event.event for event in events_of(api, ended, "?events=nothing")] == ["connected", "terminated"]
     for query in ("?events=output,status", "?events=output&events=status"):
         assert len(events_of(api, ended, query)) == 6
+    for query in ("?view=events", "?view=events&events=output,status"):
+        assert [event.event for event in events_of(api, ended, query)] == ["connected", "status", "terminated"]
 
 
-def test_bytes_that_are_no_text_come_exactly_as_base64(api: Api, ended: UUID) -> None:
-    events = events_of(api, ended, "?encoding=base64&events=output")
+@pytest.mark.parametrize("how", ["encoding=base64", "view=raw"])
+def test_bytes_that_are_no_text_come_exactly_as_base64(api: Api, ended: UUID, how: str) -> None:
+    events = events_of(api, ended, f"?{how}&events=output")
 
     contents = [base64.b64decode(event.data["content_base64"]) for event in events if event.event == "output"]
     assert contents == [b"one\n", b"tw\xff\n", b"three\n"]

@@ -140,7 +140,9 @@ def test_a_webhook_is_changed_in_what_is_said_and_in_nothing_else(api: Api, web:
     for bad in ({"url": "http://10.0.0.1/"}, {"secret": "short"}, {"id": NOBODY}, []):
         assert code(patch(api, made, bad)) == (422, "VALIDATION_FAILED")
     with web.database.transaction() as tx:
-        rows = tx.scalars(select(AuditRow).where(AuditRow.target == made["id"], AuditRow.outcome == "ok")).all()
+        rows = tx.scalars(
+            select(AuditRow).where(AuditRow.target == made["id"], AuditRow.outcome == "ok").order_by(AuditRow.id)
+        ).all()
     assert [row.action for row in rows] == ["webhook.create", "webhook.update", "webhook.update"]
     assert rows[1].detail == {"changed": ["secret", "url"]}
 
