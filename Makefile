@@ -13,6 +13,8 @@ export UV_CACHE_DIR ?= $(CURDIR)/.uv/cache
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 # A virtual environment that happens to be active is none of ours.
 unexport VIRTUAL_ENV
+# Where Python is told to keep no bytecode, each of the hundreds of processes that tests start would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What tests run inside sessions, and what features use where it is there: Debian's names.
 SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nginx-light nodejs openssh-client procps python3 vim
@@ -23,7 +25,7 @@ SESSIONS ?= 30
 READERS ?= 200
 SEED ?=
 
-SYNC := $(UV) sync --locked --all-extras --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
+SYNC := $(UV) sync --locked --all-extras --compile-bytecode --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-full soak check bench openapi system-packages clean

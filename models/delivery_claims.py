@@ -18,6 +18,7 @@ from models.tables import Webhook, WebhookDelivery, WebhookLane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Row
@@ -44,6 +45,8 @@ class Due:
 
     id: UUID
     event_id: UUID
+    queued_at: datetime
+    """If that is another when the attempt is over, somebody has asked for it once more: it stays to be sent."""
     attempts: int
     waited_seconds: float
     is_ping: bool
@@ -165,6 +168,7 @@ def _next(tx: Transaction, lane: Lane, webhook: Webhook) -> Due | None:
     return Due(
         id=row.id,
         event_id=row.event_id,
+        queued_at=row.queued_at,
         attempts=row.attempts,
         waited_seconds=(now - row.queued_at).total_seconds(),
         is_ping=row.event_type == PING,
@@ -193,7 +197,8 @@ def _envelope(tx: Transaction, row: WebhookDelivery) -> Envelope | None:
 def _write(tx: Transaction, due: Due, outcome: Outcome) -> None:
     ended = outcome.verdict is not Verdict.AGAIN
     status = {Verdict.DELIVERED: "delivered", Verdict.AGAIN: "pending"}.get(outcome.verdict, "dead")
-    written = update(WebhookDelivery).where(WebhookDelivery.id == due.id, WebhookDelivery.status == "pending")
+    same = (WebhookDelivery.id == due.id, WebhookDelivery.queued_at == due.queued_at)
+    written = update(WebhookDelivery).where(*same, WebhookDelivery.status == "pending")
     tx.execute(
         written.values(
             status=status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 SCHEDULE = Schedule(5.0, DAY, lambda least, most: (least + most) / 2)
+AT = datetime(2026, 11, 24, tzinfo=UTC)
 ENVELOPE = Envelope(
     event_type="session.created",
     session_id=None,
@@ -143,7 +145,7 @@ def test_of_several_addresses_only_those_that_may_be_are_tried(listening: socket
 
 
 def due(attempts: int = 0, waited: float = 0.0, *, ping: bool = False) -> Due:
-    return Due(UUID(int=1), UUID(int=2), attempts, waited, ping, ENVELOPE, "https://example.org/", [b"x"])
+    return Due(UUID(int=1), UUID(int=2), AT, attempts, waited, ping, ENVELOPE, "https://example.org/", [b"x"])
 
 
 def test_pauses_grow_to_four_hours_and_the_last_attempt_is_at_the_end_of_the_day() -> None:
