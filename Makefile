@@ -23,12 +23,14 @@ SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less 
 SECONDS ?= 120
 SESSIONS ?= 30
 READERS ?= 200
+# Of `make load`.
+USERS ?= 64
 SEED ?=
 
 SYNC := $(UV) sync --locked --all-extras --compile-bytecode --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full soak check bench openapi system-packages clean
+.PHONY: help setup run test test-full soak check bench load load-artillery openapi system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +60,14 @@ check: .venv/.installed ## format, lint, types, import contracts, migrations in 
 
 bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 	$(VENV)/python -m benchmarks $(ARGS)
+
+load: .venv/.installed ## drive an installation to the machine's limit, with a report page: SECONDS=300 USERS=64 ARGS="--url ..."
+	$(SYNC) --group load
+	$(VENV)/python -m tests.load --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300) --users $(USERS) $(ARGS)
+
+load-artillery: ## the seed's load test, by artillery: LOAD_URL=http://127.0.0.1:8000 LOAD_KEY=... LOAD_SECONDS=60
+	ARTILLERY_DISABLE_TELEMETRY=true LOAD_SECONDS=$${LOAD_SECONDS:-60} \
+	  npx --yes -p node@22 -p artillery@2 artillery run tests/load/api-load-test.yml
 
 openapi: .venv/.installed ## write the API's description to docs/openapi.json: changes of the API show in review
 	@$(VENV)/flask openapi > docs/openapi.json

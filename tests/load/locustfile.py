@@ -6,7 +6,8 @@
 * `Rereader` follows a session that prints on and on, is cut off at random moments and comes again with the last id it has;
 * `Lister` lists sessions, looks at one, reads its output.
 
-Whatever is not exactly as promised - a hole, a repeat, a wrong byte count, a stream without an end - is a failure as an HTTP error is.
+Whatever is not exactly as promised - a hole, a repeat, a wrong byte count, a stream without an end - is a failure, as an HTTP
+error is.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ STEADY: Final[list[str]] = []
 """The session that all who reread follow."""
 
 
-class Speaker(User):  # type: ignore[misc,unused-ignore]
+class Speaker(User):
     """Somebody with a connection of their own, whose waits are measured."""
 
     abstract = True
 
     def on_start(self) -> None:
         """Connect."""
-        self.connection = Connection(self.host, KEY)
+        self.connection = Connection(self.host or "", KEY)
 
     def on_stop(self) -> None:
         """Hang up."""
@@ -70,7 +71,7 @@ class Runner(Speaker):
     wait_time = between(0.0, 0.2)
 
     @task
-    def run(self) -> None:
+    def whole(self) -> None:
         """Run one session from its beginning to its end."""
         began = time.perf_counter()
         session = self.ask("create", "POST", SESSIONS, {"query": "hello", "program": "cat"})
