@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-WAIT_SECONDS: Final = 0.25
+WAIT_SECONDS: Final = 0.5
 """How long a request waits for Redis."""
 ALONE_SECONDS: Final = 5.0
 """After Redis did not answer, nobody asks it for so long; then one request tries."""

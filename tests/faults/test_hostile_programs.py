@@ -28,7 +28,8 @@ FLOOD_BYTES: Final = 1024 * MIB if FULL_LENGTH else 64 * MIB
 READ_SECONDS: Final = 600 if FULL_LENGTH else 120
 TAKEN: Final = 2048
 """MiB that a program wants, of those it may have (see conftest.py)."""
-BOMB: Final = 3000
+BOMB: Final = 1000
+"""Forks: some times as many as a session may have processes."""
 ZOMBIES: Final = 100
 """With as many orphans, which live a moment longer, fewer than a session may have processes."""
 ASKED: Final = 50
@@ -78,7 +79,8 @@ def calm(
             assert middle <= AT_MOST * max(before, far)
 
         yield assert_calm
-        assert runs(service.ada.get(other.session_id))
+        left = service.ada.get(other.session_id)
+        assert runs(left), how(left)
 
 
 def ask_while(other: Neighbour, stranger: Neighbour, going_on: Callable[[], bool]) -> list[tuple[float, float]]:
