@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 from core.privacy import close_memory
 from core.settings import load_settings
 
+gc.disable()  # until the application stands (core.start)
 close_memory()  # of the master; web processes are forks of it
 _settings = load_settings()
 _GOODBYE_SECONDS = 3.0
@@ -39,6 +41,16 @@ def on_starting(_server: Any) -> None:
             left.unlink(missing_ok=True)
 
 
+def when_ready(_server: Any) -> None:
+    """Let the master collect its garbage again."""
+    gc.enable()
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Collect none while a web process imports the application."""
+    gc.disable()
+
+
 def post_worker_init(worker: Any) -> None:
     """Bound what a connection may cost, and tell the streams to come again elsewhere as soon as this process is to leave.
 
@@ -47,7 +59,9 @@ def post_worker_init(worker: Any) -> None:
     import gevent  # patched by now
 
     from app.connections import guard
+    from core.start import collect_from_here
 
+    collect_from_here()
     guard(worker, _settings)
 
     def watch() -> None:

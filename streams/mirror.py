@@ -5,7 +5,12 @@ is marked when NATS has acknowledged it, so that whatever happens in between is 
 NATS events wait in PostgreSQL, and only there.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+import gc
+
+gc.disable()  # until all is imported (core.start)
 
 import asyncio
 import os

@@ -3,7 +3,12 @@
 Housekeeping has a thread of its own; if it dies, the process dies, loudly: a beat without it would look alive.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+import gc
+
+gc.disable()  # until all is imported (core.start)
 
 import os
 import sys

@@ -6,6 +6,10 @@ With `celery worker -P gevent` gevent patches after kombu took hold of the sleep
 # ruff: noqa: E402, I001
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # until all is imported (core.start)
+
 from gevent import monkey
 
 monkey.patch_all()

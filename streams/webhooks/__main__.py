@@ -6,6 +6,10 @@ It is the only one that connects to addresses which clients name: where that mat
 # ruff: noqa: E402
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # until all is imported (core.start)
+
 from gevent import monkey
 
 monkey.patch_all()

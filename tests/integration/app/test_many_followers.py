@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.integration.app.serving import Api, Gunicorn
 
 MANY = 4000
-CUT_OFF = MANY if FULL_LENGTH else 1000
+CUT_OFF = MANY if FULL_LENGTH else 400
 STALLED = 20
 MOST_RETURNS = 5
 KIB = 1024
