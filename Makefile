@@ -23,9 +23,10 @@ SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less 
 SECONDS ?= 120
 SESSIONS ?= 30
 READERS ?= 200
-# Of `make load`.
-USERS ?= 64
 SEED ?=
+# Of `make load`: how long, how many users at once.
+LOAD_SECONDS ?= 300
+LOAD_USERS ?= 64
 
 SYNC := $(UV) sync --locked --all-extras --compile-bytecode --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
@@ -61,13 +62,12 @@ check: .venv/.installed ## format, lint, types, import contracts, migrations in 
 bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 	$(VENV)/python -m benchmarks $(ARGS)
 
-load: .venv/.installed ## drive an installation to the machine's limit, with a report page: SECONDS=300 USERS=64 ARGS="--url ..."
-	$(SYNC) --group load
-	$(VENV)/python -m tests.load --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300) --users $(USERS) $(ARGS)
+load: .venv/.installed ## drive an installation to this machine's limit, with a report page: LOAD_SECONDS=300 LOAD_USERS=64 ARGS="--url ..."
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.uv/locust $(UV) sync --locked --only-group load --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
+	$(VENV)/python -m tests.load --seconds $(LOAD_SECONDS) --users $(LOAD_USERS) $(ARGS)
 
-load-artillery: ## the seed's load test, by artillery: LOAD_URL=http://127.0.0.1:8000 LOAD_KEY=... LOAD_SECONDS=60
-	ARTILLERY_DISABLE_TELEMETRY=true LOAD_SECONDS=$${LOAD_SECONDS:-60} \
-	  npx --yes -p node@22 -p artillery@2 artillery run tests/load/api-load-test.yml
+load-artillery: ## the same by artillery (needs npx) beside a running installation: LOAD_URL=http://127.0.0.1:8000 LOAD_KEY=... LOAD_SECONDS=60
+	ARTILLERY_DISABLE_TELEMETRY=true LOAD_SECONDS=$(LOAD_SECONDS) npx --yes -p node@22 -p artillery@2 artillery run tests/load/api-load-test.yml
 
 openapi: .venv/.installed ## write the API's description to docs/openapi.json: changes of the API show in review
 	@$(VENV)/flask openapi > docs/openapi.json

@@ -19,6 +19,8 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import TextClause
+
     from models.database import Transaction
 
 SESSIONS_AT_ONCE: Final = 200
@@ -53,7 +55,11 @@ _INPUTS = text("""
         SELECT session_id, input_seq FROM inputs WHERE session_id = ANY(CAST(:ids AS uuid[])) LIMIT :limit
     )
 """)
-_SESSIONS = text("DELETE FROM sessions WHERE id = ANY(CAST(:ids AS uuid[])) AND ended_at IS NOT NULL")
+_SESSIONS = text("""
+    DELETE FROM sessions WHERE id IN (
+        SELECT id FROM sessions WHERE id = ANY(CAST(:ids AS uuid[])) AND ended_at IS NOT NULL LIMIT :limit
+    )
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,6 @@ def _over(tx: Transaction, seconds: float, after: Place) -> list[Place]:
     return [Place(row.ended_at, row.id) for row in tx.execute(_OVER, values)]
 
 
-def _remove(tx: Transaction, statement: object, over: Sequence[Place]) -> int:
-    ids = [str(place.session_id) for place in over]
-    values = {"ids": ids} if statement is _SESSIONS else {"ids": ids, "limit": ROWS_AT_ONCE}
-    return int(tx.execute(statement, values).rowcount)  # type: ignore[call-overload]
+def _remove(tx: Transaction, statement: TextClause, over: Sequence[Place]) -> int:
+    values = {"ids": [str(place.session_id) for place in over], "limit": ROWS_AT_ONCE}
+    return int(tx.execute(statement, values).rowcount)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from core import metrics
+from core.errors import DatabaseUnavailable
 from models import mirroring, retention
 
 if TYPE_CHECKING:
@@ -53,14 +54,16 @@ class Expiry(ABC):
         rest = min(self._settings.session_cleanup_interval_seconds, self.retention_seconds)
         return self._clock.now() - self._done >= rest
 
+    def rest(self) -> None:
+        """Be due again after a while."""
+        self._done = self._clock.now()
+
     def round(self) -> None:
         """Remove for a moment."""
-        if not self.is_due():
-            return
         until = self._clock.now() + ROUND_SECONDS
         while self._clock.now() < until:
             if not self.step():
-                self._done = self._clock.now()
+                self.rest()
                 break
         self.tell()
 
@@ -156,9 +159,16 @@ class Turns:
         ]
 
     def round(self) -> None:
-        """Let the first that is due have its round, and be the last one next time."""
+        """Let the first that is due have its round, and be the last one next time. Lost workers must not wait for its faults."""
         due = next((part for part in self._parts if part.is_due()), None)
-        if due is not None:
-            self._parts.remove(due)
-            self._parts.append(due)
+        if due is None:
+            return
+        self._parts.remove(due)
+        self._parts.append(due)
+        try:
             due.round()
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            due.rest()
+            log.exception("what is over cannot be removed", part=type(due).__name__)

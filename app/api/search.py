@@ -46,9 +46,9 @@ def search_output(session_id: UUID) -> ResponseReturnValue:
         raise InvalidPosition
     sought = search.Sought(wanted.q.encode(), wanted.ignore_case)
     ended = session.ended_at is not None
-    if ended:
-        output.refuse_gone(web.log, session_id, wanted.offset)
     found = search.search(web.log, session_id, sought, wanted.offset, wanted.limit, ended=ended)
+    if ended:  # afterwards: some may have gone meanwhile
+        output.refuse_gone(web.log, session_id, wanted.offset)
     return {
         "session_id": str(session_id),
         "matches": [{"offset": match.offset, "length": len(sought.text), "seq": match.seq} for match in found.matches],

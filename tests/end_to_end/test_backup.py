@@ -15,6 +15,7 @@ from psycopg2 import sql
 from core.settings import load_settings
 from migrations.__main__ import pending, upgrade
 from tests.checks import eventually, how
+from tests.servers import programs_of
 from tests.service import ADMIN, installed
 from tests.shell_blocks import ROOT, blocks
 
@@ -30,14 +31,9 @@ LIVES = "echo before; sleep 600"
 EVENTS = "/api/v1/events?limit=500"
 
 
-def programs_of(postgres: Postgres) -> str:
-    """Where pg_dump is that is as new as the server."""
-    return str(Path(postgres._program("pg_dump")).parent)
-
-
 def run_block(number: int, postgres: Postgres, **variables: str) -> str:
     """Run a block of the chapter, in an empty directory with nothing but the environment the chapter speaks of."""
-    chapter = [block for block in blocks("docs/operations.md") if block.heading == "Back up and restore"]
+    chapter = [block for block in blocks("docs/operations.md") if block.heading == "Backup and restore"]
     env = {"PATH": f"{programs_of(postgres)}:{os.defpath}", "LANG": "C.UTF-8", **variables}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", chapter[number].text],
@@ -52,7 +48,7 @@ def types_of(client: Client) -> list[tuple[str, str]]:
 
 
 def test_a_dump_restored_into_an_empty_database_has_output_events_and_audit_whole(
-    tmp_path: Path, postgres: Postgres, service: Service, new_database: Callable[[], str]
+    tmp_path: Path, postgres: Postgres, service: Service, empty_database: Callable[[], str]
 ) -> None:
     ended, live = service.ada.create(PRINTS), service.ada.create(LIVES)
     before = service.ada.events(ended)[-1].data
@@ -62,10 +58,9 @@ def test_a_dump_restored_into_an_empty_database_has_output_events_and_audit_whol
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     for package in ("app", "migrations"):
         (tmp_path / package).symlink_to(ROOT / package)
-    run_block(0, postgres, HOME=str(tmp_path), DATABASE_URL=service.database_url)
     known = types_of(service.ada)
-    restored = new_database()
-    emptied(restored)
+    run_block(0, postgres, HOME=str(tmp_path), DATABASE_URL=service.database_url)
+    restored = empty_database()
     assert lacks(restored)
     said = run_block(1, postgres, HOME=str(tmp_path), DATABASE_URL=service.database_url, RESTORED_URL=restored)
     service.ada.delete(live, timeout=20)
@@ -94,13 +89,6 @@ def ours(url: str) -> str:
 
 def lacks(url: str) -> list[str]:
     return pending(ours(url))
-
-
-def emptied(url: str) -> None:
-    """Make a database as createdb leaves it."""
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    connection.close()
 
 
 def test_code_runs_on_the_tables_of_the_release_after_it(tmp_path: Path, new_database: Callable[[], str]) -> None:
@@ -148,9 +136,8 @@ def tables(cursor: Any) -> list[str]:
     return [str(name) for (name,) in cursor.fetchall()]
 
 
-def test_what_a_database_lacks_is_named(new_database: Callable[[], str]) -> None:
-    url = new_database()
-    emptied(url)
+def test_what_a_database_lacks_is_named(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
     asked = [sys.executable, "-m", "migrations", "pending"]
     env = {"PATH": os.defpath, "DATABASE_URL": url}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,9 @@ import pytest
 from core.settings import environment
 from jelmore.embedded.server import free_port
 from tests.checks import eventually
-from tests.end_to_end.test_backup import emptied, programs_of
-from tests.shell_blocks import MARKS, PAGES, ROOT, Block, blocks
+from tests.servers import programs_of
+from tests.service import FULL_LENGTH
+from tests.shell_blocks import MARKS, PAGES, ROOT, Block, blocks, fenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 
 START = "make run"
 READY_SECONDS = 120
-BLOCK_SECONDS = 60
+BLOCK_SECONDS = 600 if FULL_LENGTH else 60
 ENDLESS_SECONDS = 2
 STOPPED = 124
 """What timeout(1) answers with."""
 ALL = [block for page in PAGES for block in blocks(page)]
+LITERAL = ("", "slow") if FULL_LENGTH else ("",)
+RUN = [page for page in PAGES if any(block.mark in (*LITERAL, "endless") for block in blocks(page))]
 
 
 @dataclass
@@ -86,12 +90,12 @@ def reader(
     valkey: Valkey,
     nats: Nats,
     new_database: Callable[[], str],
+    empty_database: Callable[[], str],
 ) -> Iterator[Reader]:
     """A clone in which the first command of the README runs."""
-    clone, port, restored = tmp_path_factory.mktemp("clone"), free_port(), new_database()
-    emptied(restored)
-    for entry in (*ROOT.iterdir(), ROOT / ".venv", ROOT / ".uv"):
-        if entry.name not in (".git", ".jelmore", ".env") and not (clone / entry.name).exists():
+    clone, port = tmp_path_factory.mktemp("clone"), free_port()
+    for entry in ROOT.iterdir():
+        if entry.name not in (".git", ".jelmore", ".env"):
             (clone / entry.name).symlink_to(entry)
     outside = environment()
     own = {
@@ -101,7 +105,7 @@ def reader(
         "JELMORE_HOME": str(clone / ".jelmore"),
         "PORT": str(port),
         "DATABASE_URL": new_database(),
-        "RESTORED_URL": restored,
+        "RESTORED_URL": empty_database(),
         "REDIS_URL": valkey.url,
         "NATS_URL": nats.url,
         "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8",
@@ -140,9 +144,12 @@ def test_a_block_is_shell_and_its_mark_is_known(block: Block) -> None:
     assert block.mark in MARKS, f"{block} is marked {block.mark}; tests/shell_blocks.py knows {MARKS}"
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(block.mark in ("", "endless") for block in blocks(page))]
-)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is(page: str) -> None:
+    assert [str(block) for block in fenced(page) if not block.language] == []
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_what_a_page_says_to_do_works(page: str, reader: Reader) -> None:
     if not reader.environment.get("KEY"):
         reader.copy(next(block for block in blocks("README.md") if "export KEY" in block.text))
@@ -150,7 +157,7 @@ def test_what_a_page_says_to_do_works(page: str, reader: Reader) -> None:
     for block in blocks(page):
         if block.mark == "endless":
             reader.watch(block)
-        elif not block.mark and block.text.strip() != START:
+        elif block.mark in LITERAL and block.text.strip() != START:
             reader.copy(block)
     reader.environment = before
 
@@ -158,7 +165,7 @@ def test_what_a_page_says_to_do_works(page: str, reader: Reader) -> None:
 @pytest.mark.parametrize("block", [block for block in ALL if block.mark == "make"], ids=str)
 def test_targets_exist(block: Block) -> None:
     for command in block.commands():
-        words = command.split("#")[0].split()
+        words = shlex.split(command, comments=True)
         looked = subprocess.run(
             ["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
         )

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +27,12 @@ from tests.service import ADA, FAST_TIMES, Service, installed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-HERE: Final = Path(__file__).parent
+ROOT: Final = Path(__file__).parents[2]
+LOCUST: Final = ROOT / ".uv" / "locust" / "bin" / "locust"
+"""Installed by `make load`, out of the way of everything else."""
+USERS: Final = Path(__file__).with_name("locustfile.py")
+LEAVING_SECONDS: Final = 10
+"""What users have for ending what they are at."""
 SAMPLE_SECONDS: Final = 1.0
 AS_IN_PRODUCTION: Final = {name: str(Settings.model_fields[name.lower()].default) for name in FAST_TIMES}
 INSTALLATION: Final = {
@@ -49,14 +53,11 @@ def main() -> int:
         run = drive(options, options.url, environment().get("LOAD_KEY", ""), {})
     else:
         with standing() as (service, postgres):
-            pids = {"web": service.web.pid, "worker": service.workers["one"].pid, "beat": service.beat.pid}
-            servers = {"valkey": service.valkey.process, "postgres": postgres.process}
-            pids |= {name: process.pid for name, process in servers.items() if process is not None}
-            run = drive(options, f"http://127.0.0.1:{service.port}", ADA, pids)
+            run = drive(options, f"http://127.0.0.1:{service.port}", ADA, pids_of(service, postgres))
     for line in run.verdicts():
         print(line)
     print(f"Report: {write(run, out)}")
-    return 0 if run.is_good() else 1
+    return 0 if run.is_good else 1
 
 
 def _options() -> argparse.Namespace:
@@ -84,53 +85,54 @@ def standing() -> Iterator[tuple[Service, Postgres]]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-@dataclass
-class Memory:
-    """What processes have for themselves, over time."""
-
-    pids: Mapping[str, int]
-    samples: list[Sample] = field(default_factory=list)
-
-    def look(self, at: float) -> None:
-        """Add a sample."""
-        for name, pid in self.pids.items():
-            # A worker's family are its sessions too; they are none of its memory.
-            pids = [pid] if name == "worker" else family(pid)
-            self.samples.append(Sample(name, at, sum(map(private_bytes, pids)) / 2**20))
-
-
-def private_bytes(pid: int) -> int:
-    """Return a process's own memory: neither files nor what it shares with others; 0 if it is gone."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return 0
+def pids_of(service: Service, postgres: Postgres) -> dict[str, int]:
+    """Return whose memory is looked at."""
+    ours = {"web": service.web.pid, "worker": service.workers["one"].pid, "beat": service.beat.pid}
+    servers = {"valkey": service.valkey.process, "postgres": postgres.process}
+    return ours | {name: process.pid for name, process in servers.items() if process is not None}
 
 
 def drive(options: argparse.Namespace, url: str, key: str, pids: Mapping[str, int]) -> Run:
     """Have locust drive an installation, and look at its memory meanwhile."""
+    prefix = options.out / "locust"
     words = [
-        *(sys.executable, "-m", "locust", "-f", os.fspath(HERE / "locustfile.py"), "--headless", "--only-summary"),
+        *(os.fspath(LOCUST), "-f", os.fspath(USERS), "--host", url, "--headless", "--only-summary"),
         *("-u", str(options.users), "-r", str(max(1, options.users // 8)), "-t", f"{options.seconds}s"),
-        *("--host", url, "--csv", os.fspath(options.out / "locust"), "--csv-full-history", "--exit-code-on-error", "0"),
+        *("--stop-timeout", str(LEAVING_SECONDS), "--exit-code-on-error", "0"),
+        *("--csv", os.fspath(prefix), "--csv-full-history"),
     ]
-    memory, began = Memory(pids), time.time()
-    with (options.out / "locust.log").open("wb") as log:
-        env = environment() | {"LOAD_KEY": key, "PYTHONPATH": os.fspath(HERE.parents[1])}
-        locust = subprocess.Popen(words, env=env, stdout=log, stderr=log)
+    samples: list[Sample] = []
+    log = options.out / "locust.log"
+    with log.open("wb") as opened:
+        env = environment() | {"LOAD_KEY": key, "PYTHONPATH": os.fspath(ROOT)}
+        locust = subprocess.Popen(words, env=env, stdout=opened, stderr=opened)
         try:
-            while locust.poll() is None and time.time() - began < options.seconds + 120:
-                memory.look(time.time())
+            until = time.monotonic() + options.seconds + 120
+            while locust.poll() is None and time.monotonic() < until:
+                samples += [Sample(name, time.time(), mib(name, pid)) for name, pid in pids.items()]
                 time.sleep(SAMPLE_SECONDS)
         finally:
             locust.terminate()
             locust.wait(30)
     if locust.returncode != 0:
-        raise SystemExit((options.out / "locust.log").read_text(errors="replace")[-4000:])
-    return Run.read(options.out / "locust", memory.samples, users=options.users, seconds=options.seconds)
+        raise SystemExit(log.read_text(errors="replace")[-4000:])
+    return Run.read(prefix, samples, users=options.users, seconds=options.seconds)
+
+
+def mib(name: str, pid: int) -> float:
+    """Return what a process and those below it have for themselves: neither files nor what they share with others."""
+    # Below a worker are its sessions as well; they are none of its memory.
+    return sum(map(_private_bytes, [pid] if name == "worker" else family(pid))) / 2**20
+
+
+def _private_bytes(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return 0  # it is gone
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What users of the service do, as locust drives it: `make load`, or by hand beside any installation:
 
-    LOAD_KEY=... locust -f tests/load/locustfile.py --host http://127.0.0.1:8000
+    LOAD_KEY=... locust -f tests/load/locustfile.py --host http://127.0.0.1:8000 --stop-timeout 10
 
 * `Runner` creates a session, reads its stream, sends input, waits until it comes back, terminates it, reads the stream to its end;
 * `Rereader` follows a session that prints on and on, is cut off at random moments and comes again with the last id it has;
@@ -18,18 +18,33 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from locust import User, between, constant, task
+from locust import User, between, constant, events, task
 
-from tests.load.speaking import Broken, Connection, Told
+from tests.load.speaking import Broken, Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from locust.env import Environment
 
 SESSIONS: Final = "/api/v1/sessions"
 KEY: Final = os.environ.get("LOAD_KEY", "")  # noqa: TID251  (locust starts this file itself)
-TICKS: Final = "i=0; while [ $i -lt 100000 ]; do echo tick $i; i=$((i+1)); sleep 0.1; done"
+TICKS: Final = "i=0; while true; do echo tick $i; i=$((i+1)); sleep 0.1; done"
 STEADY: Final[list[str]] = []
-"""The session that all who reread follow."""
+"""The path of the session that all who reread follow: there is one from the test's start to its stop."""
+
+
+@events.test_start.add_listener
+def start_steady(environment: Environment, **_: object) -> None:
+    """Begin the session that is reread."""
+    wanted = {"query": TICKS, "program": "shell", "timeout_minutes": 1440}
+    made = Connection(environment.host, KEY).ask("POST", SESSIONS, wanted).json()
+    STEADY.append(f"{SESSIONS}/{made['session_id']}")
+
+
+@events.test_stop.add_listener
+def stop_steady(environment: Environment, **_: object) -> None:
+    """End it."""
+    while STEADY:
+        Connection(environment.host, KEY).quietly("DELETE", STEADY.pop())
 
 
 class Speaker(User):
@@ -39,7 +54,7 @@ class Speaker(User):
 
     def on_start(self) -> None:
         """Connect."""
-        self.connection = Connection(self.host or "", KEY)
+        self.connection = Connection(self.host, KEY)
 
     def on_stop(self) -> None:
         """Hang up."""
@@ -53,13 +68,13 @@ class Speaker(User):
         )
 
     def ask(self, name: str, method: str, path: str, body: object = None) -> Any:
-        """Send a request; None if it failed, which is noted."""
+        """Send a request, and note what it took. Raises Broken, noted as well."""
         began = time.perf_counter()
         try:
             answer = self.connection.ask(method, path, body)
-        except (OSError, Broken) as fault:
+        except Broken as fault:
             self.measured(name, began, 0, fault)
-            return None
+            raise
         self.measured(name, began, len(answer.body))
         return answer.json()
 
@@ -74,20 +89,20 @@ class Runner(Speaker):
     def whole(self) -> None:
         """Run one session from its beginning to its end."""
         began = time.perf_counter()
-        session = self.ask("create", "POST", SESSIONS, {"query": "hello", "program": "cat"})
-        if session is None:
-            return
-        path = f"{SESSIONS}/{session['session_id']}"
+        path = None
         try:
-            self._follow(path, began)
-        except (OSError, Broken) as fault:
+            session = self.ask("create", "POST", SESSIONS, {"query": "hello", "program": "cat"})
+            path = f"{SESSIONS}/{session['session_id']}"
+            self.measured("run", began, self._follow(path, began))
+        except Broken as fault:
             self.measured("run", began, 0, fault)
-            self.connection.quietly("DELETE", path)
+            if path is not None:
+                self.connection.quietly("DELETE", path)
 
-    def _follow(self, path: str, began: float) -> None:
-        digest, size = hashlib.sha256(), 0
+    def _follow(self, path: str, began: float) -> int:
+        """Read a session's stream to its end, and do what it asks for on the way; return the size of its output."""
+        digest, size, sent = hashlib.sha256(), 0, 0.0
         word = f"word {random.random()}"
-        sent = 0.0
         for told in self.connection.follow(f"{path}/stream"):
             if told.event == "output":
                 told.check_offset(size)
@@ -102,8 +117,7 @@ class Runner(Speaker):
                     self.ask("terminate", "DELETE", path)
             elif told.event == "terminated":
                 told.check_end(size, digest.hexdigest())
-                self.measured("run", began, size)
-                return
+                return size
         raise Broken("a stream ended without its end")
 
 
@@ -113,45 +127,38 @@ class Rereader(Speaker):
     weight = 5
     wait_time = constant(0)
 
+    def on_start(self) -> None:
+        """Begin at the end of what there is."""
+        super().on_start()
+        self._last: str | None = None
+        self._end: int | None = None
+
     @task
     def follow(self) -> None:
-        """Follow the steady session for a while, in pieces."""
-        if not STEADY:
-            STEADY.append("")
-            made = self.ask("create", "POST", SESSIONS, {"query": TICKS, "program": "shell", "timeout_minutes": 60})
-            STEADY[0] = made["session_id"] if made else ""
-        if not STEADY[0]:
-            time.sleep(1)
-            return
-        last, end = None, None
-        for _ in range(10):
-            began = time.perf_counter()
-            try:
-                last, end = self._piece(began, last, end)
-            except (OSError, Broken) as fault:
-                self.measured("come again", began, 0, fault)
-                return
+        """Follow the steady session for a while, from where the last while ended."""
+        began = time.perf_counter()
+        try:
+            self._piece(began)
+        except Broken as fault:
+            self.measured("come again", began, 0, fault)
+            self._last = self._end = None
 
-    def _piece(self, began: float, last: str | None, end: int | None) -> tuple[str | None, int | None]:
-        until, first = time.perf_counter() + random.uniform(0.2, 3), True
-        for told in self._told(last):
+    def _piece(self, began: float) -> None:
+        until, first = began + random.uniform(0.2, 3), True
+        place = STEADY[0] + ("/stream" if self._last else "/stream?tail=1")
+        for told in self.connection.follow(place, self._last):
             if told.event == "terminated":
                 raise Broken("the steady session ended")
             if told.event != "output":
                 continue
-            if end is not None:
-                told.check_offset(end)
-            last, end = told.id, told.offset + len(told.content)
+            if self._end is not None:
+                told.check_offset(self._end)
+            self._last, self._end = told.id, told.offset + len(told.content)
             if first:
                 self.measured("come again", began, len(told.content))
                 first = False
             if time.perf_counter() > until:
-                break
-        return last, end
-
-    def _told(self, last: str | None) -> Iterator[Told]:
-        tail = "" if last is not None else "?tail=1"
-        return self.connection.follow(f"{SESSIONS}/{STEADY[0]}/stream{tail}", last)
+                return
 
 
 class Lister(Speaker):
@@ -163,8 +170,10 @@ class Lister(Speaker):
     @task
     def look(self) -> None:
         """Look at what is there, and at one of it."""
-        shown = self.ask("list", "GET", f"{SESSIONS}?limit=20")
-        if shown:
+        try:
+            shown = self.ask("list", "GET", f"{SESSIONS}?limit=20")
             path = f"{SESSIONS}/{random.choice(shown)['session_id']}"
             self.ask("show", "GET", path)
             self.ask("output", "GET", f"{path}/output?limit=4096")
+        except Broken:
+            return  # noted already

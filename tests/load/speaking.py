@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS: Final = 30.0
+"""Longest silence of a service that is there: streams have heartbeats."""
+FOLLOWED_SECONDS: Final = 60.0
+"""Longest that a stream is followed here."""
 
 
 class Broken(Exception):
@@ -61,44 +65,39 @@ class Connection:
     """Speaks to one service with one key."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._place = urlsplit(url).netloc
+        self._url = urlsplit(url)
         self._headers = {"Authorization": f"Bearer {key}"}
         self._kept = self._new()
 
     def _new(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._place, timeout=SECONDS)
+        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+        return kind(self._url.netloc, timeout=SECONDS)
 
     def close(self) -> None:
         self._kept.close()
 
     def ask(self, method: str, path: str, body: object = None) -> Answer:
-        """Send a request over the kept connection. Raises OSError, Broken for every status that is not 2xx."""
+        """Send a request over the kept connection. Raises Broken, also for every status that is not 2xx."""
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
-        for fresh in (False, True):
-            try:
-                self._kept.request(method, path, None if body is None else json.dumps(body).encode(), headers)
-                response = self._kept.getresponse()
-                answer = Answer(response.status, response.read())
-                break
-            except (http.client.HTTPException, ConnectionError, BrokenPipeError) as fault:
-                self._kept.close()  # a kept connection may have been closed while nobody used it
-                if fresh or not isinstance(fault, http.client.RemoteDisconnected | ConnectionError):
-                    raise Broken(repr(fault)) from fault
-            except OSError:
-                self._kept.close()
-                raise
+        try:
+            self._kept.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+            response = self._kept.getresponse()
+            answer = Answer(response.status, response.read())
+        except (http.client.HTTPException, OSError) as fault:
+            self._kept.close()
+            raise Broken(repr(fault)) from fault
         if answer.status // 100 != 2:
             raise Broken(f"{answer.status} {answer.body[:200].decode(errors='replace')}")
         return answer
 
     def quietly(self, method: str, path: str) -> None:
         """Send a request of which nobody wants to know what came of it."""
-        with suppress(OSError, Broken):
+        with suppress(Broken):
             self.ask(method, path)
 
     def follow(self, path: str, last: str | None = None) -> Iterator[Told]:
-        """Yield a stream's events until it ends. Raises OSError, Broken; closes the connection whatever happens."""
-        connection = self._new()
+        """Yield a stream's events until it ends. Raises Broken; closes the connection whatever happens."""
+        connection, until = self._new(), time.monotonic() + FOLLOWED_SECONDS
         try:
             connection.request("GET", path, headers=self._headers | ({"Last-Event-ID": last} if last else {}))
             response = connection.getresponse()
@@ -107,14 +106,16 @@ class Connection:
             buffer = b""
             while chunk := response.read1(65536):
                 *blocks, buffer = (buffer + chunk).split(b"\n\n")
-                yield from filter(None, map(_told, blocks))
-        except http.client.HTTPException as fault:
+                yield from filter(None, map(told, blocks))
+                if time.monotonic() > until:
+                    raise Broken(f"a stream that should have ended has not after {FOLLOWED_SECONDS:g} s")
+        except (http.client.HTTPException, OSError) as fault:
             raise Broken(repr(fault)) from fault
         finally:
             connection.close()
 
 
-def _told(block: bytes) -> Told | None:
+def told(block: bytes) -> Told | None:
     """Return the event of a block of lines; None for comments and `retry`."""
     lines = dict(line.partition(b": ")[::2] for line in block.split(b"\n"))
     if b"data" not in lines:

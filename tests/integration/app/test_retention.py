@@ -13,9 +13,10 @@ from core.clock import SystemClock
 from core.settings import Settings, load_settings
 from models import retention
 from models.retention import BEGIN
+from models.tables import Base
 from streams import keys
 from streams.entries import pack
-from tasks.expiry import OutputExpiry, SessionExpiry, Turns
+from tasks.expiry import EventExpiry, OutputExpiry, SessionExpiry, Turns
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -167,12 +168,27 @@ def test_steps_are_bounded_and_half_removed_output_is_never_joined_over_the_hole
     assert left == [6, 4, 2, 1]
 
 
-def test_one_kind_a_round_and_nothing_while_all_rest(web: Web) -> None:
+def test_one_kind_a_round_and_nothing_while_all_rest_whatever_one_of_them_stumbles_over(web: Web) -> None:
     asked: list[str] = []
+
+    class Stumbling(OutputExpiry):
+        def step(self) -> bool:
+            asked.append("stumbled")
+            raise ValueError("a row that nobody understands")
+
     turns = Turns(web.database, web.settings, SystemClock())
+    turns._parts = [kind(web.database, web.settings, SystemClock()) for kind in (EventExpiry, Stumbling, SessionExpiry)]
     for part in turns._parts:
         part.tell = partial(asked.append, type(part).__name__)  # type: ignore[method-assign]
     for _ in range(5):
         turns.round()
 
-    assert asked == ["EventExpiry", "OutputExpiry", "SessionExpiry"]
+    assert asked == ["EventExpiry", "stumbled", "SessionExpiry"]
+
+
+def test_every_table_that_names_sessions_lets_them_go() -> None:
+    keys_of_all = [key for table in Base.metadata.tables.values() for key in table.foreign_keys]
+    to_sessions = {key.parent.table.name: key.ondelete for key in keys_of_all if key.column.table.name == "sessions"}
+
+    assert "segments" in to_sessions
+    assert set(to_sessions.values()) == {"CASCADE"}
