@@ -66,7 +66,7 @@ class Reader:
         after = self.clone / "environment"
         script = f"trap 'env -0 > {after}' EXIT\n{self.literally(block.text)}"
         done = self._run(["bash", "-euo", "pipefail", "-c", script], BLOCK_SECONDS)
-        assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
+        self._expect(done, block, 0)
         self.said += done.stdout
         self.environment |= dict(line.partition("=")[::2] for line in after.read_text().split("\0") if "=" in line)
 
@@ -75,7 +75,13 @@ class Reader:
         with ThreadPoolExecutor() as pool:
             commands = [["timeout", str(ENDLESS_SECONDS), "bash", "-c", self.literally(c)] for c in block.commands()]
             for done in pool.map(lambda words: self._run(words, BLOCK_SECONDS), commands):
-                assert done.returncode in (0, STOPPED), f"{block}: {done.args[-1]}: {done.stdout}{done.stderr}"
+                self._expect(done, block, 0, STOPPED)
+
+    def _expect(self, done: subprocess.CompletedProcess[str], block: Block, *codes: int) -> None:
+        """See that it went well; curl does so, too, when it is refused."""
+        said = f"{block}: {done.args[-1]}: {done.stdout}{done.stderr}"
+        assert done.returncode in codes, said
+        assert '"error_code"' not in done.stdout, said
 
     def _run(self, words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -95,11 +101,11 @@ def reader(
     """A clone in which the first command of the README runs."""
     clone, port = tmp_path_factory.mktemp("clone"), free_port()
     for entry in ROOT.iterdir():
-        if entry.name not in (".git", ".jelmore", ".env"):
+        if entry.name not in (".git", ".jelmore", ".env", "build"):
             (clone / entry.name).symlink_to(entry)
     outside = environment()
     own = {
-        "PATH": os.pathsep.join([str(ROOT / ".venv" / "bin"), programs_of(postgres), outside["PATH"]]),
+        "PATH": os.pathsep.join([programs_of(postgres), outside["PATH"]]),
         "HOME": str(clone),
         "LANG": "C.UTF-8",
         "JELMORE_HOME": str(clone / ".jelmore"),

@@ -44,7 +44,7 @@ INSTALLATION: Final = {
 
 
 def main() -> int:
-    """Run the load; write the report; say in words what came of it."""
+    """Run the load; write the report, beside it what the processes logged; say in words what came of it."""
     options = _options()
     out: Path = options.out
     shutil.rmtree(out, ignore_errors=True)
@@ -54,6 +54,8 @@ def main() -> int:
     else:
         with standing() as (service, postgres):
             run = drive(options, f"http://127.0.0.1:{service.port}", ADA, pids_of(service, postgres))
+            for log in (*service.home.glob("*.log"), postgres.log):
+                shutil.copy(log, out)
     for line in run.verdicts():
         print(line)
     print(f"Report: {write(run, out)}")
