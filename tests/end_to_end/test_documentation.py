@@ -116,7 +116,6 @@ def reader(
         "NATS_URL": nats.url,
         "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8",
         "UV_CACHE_DIR": outside.get("UV_CACHE_DIR", str(ROOT / ".uv" / "cache")),
-        "POSITION": "",
     }
     url = f"http://127.0.0.1:{port}"
     stands_for = {
