@@ -84,6 +84,8 @@ WORKERS_LOST = Counter("jelmore_workers_lost_total", "Workers declared lost")
 TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions settled in the place of a lost worker")
 AUDIT_SEALED = Counter("jelmore_audit_sealed_total", "Audit rows sealed into the chain")
 AUDIT_FAULTS = Counter("jelmore_audit_faults_total", "Audit rows that could not be written or sealed", ("part",))
+SEGMENTS_EXPIRED = Counter("jelmore_segments_expired_total", "Stretches of output removed after their retention")
+SESSIONS_EXPIRED = Counter("jelmore_sessions_expired_total", "Sessions removed after their retention")
 RESTARTS = Counter("jelmore_session_restarts_total", "Sessions that began again because their worker was lost")
 
 # The mirror.
