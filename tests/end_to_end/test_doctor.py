@@ -1,4 +1,4 @@
-"""`jelmore doctor` through real proxies, on a whole installation: it finds what each of them does, and nothing where all is well."""
+"""`jelmore doctor` through real proxies, on a whole installation: what each of them does is found, and nothing else."""
 
 from __future__ import annotations
 
