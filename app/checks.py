@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import gevent
 import structlog
+from redis.exceptions import RedisError
 
 from app.process import is_patched
-from models import deliveries, mirroring, sessions, workers
+from core import troubles
+from core.errors import DatabaseUnavailable
+from core.version import build
+from models import deliveries, mirroring, schema, sessions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,6 +38,8 @@ BEHIND_SECONDS: Final = 60.0
 MOST_COUNTED: Final = 10_000
 """More events that wait are as many."""
 DELIVERER_SILENT_SECONDS: Final = 30.0
+CLOCK_SECONDS: Final = 5.0
+"""By more than this a clock is wrong: machines that are told the time differ by milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,13 @@ class Checks:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._build = build()  # now: files change under a process that runs
+        schema.known()
         self._running: dict[str, Greenlet[Finding]] = {}
         self._looks: dict[str, Callable[[], Finding]] = {
             "database": self._database,
+            "migrations": self._migrations,
+            "clock": self._clock,
             "redis": self._redis,
             "nats": self._nats,
             "broker": self._broker,
@@ -107,14 +116,47 @@ class Checks:
     def _guarded(self, name: str) -> Finding:
         try:
             return self._looks[name]()
+        except (DatabaseUnavailable, RedisError) as fault:
+            return self._unreachable(name, fault)
         except Exception as fault:  # noqa: BLE001  (whatever a part throws, it is not well)
             log.debug("a part is not well", part=name, error=str(fault))
             return UNHEALTHY
+
+    def _unreachable(self, name: str, fault: Exception) -> Finding:
+        """Say why, where it is the server itself that was looked at."""
+        words = str(fault.__cause__ or fault)
+        log.debug("a part is not well", part=name, error=words)
+        settings = self._parts.settings
+        if name == "database":
+            return _trouble(troubles.of_postgres(words))
+        if name == "redis":
+            return _trouble(troubles.of_redis(words))
+        if name == "broker":
+            own = settings.celery_broker_url != settings.redis_url
+            return _trouble(troubles.of_redis(words, "CELERY_BROKER_URL" if own else "REDIS_URL"))
+        return UNHEALTHY
 
     def _database(self) -> Finding:
         with self._parts.database.transaction() as tx:
             sessions.ping(tx)
         return HEALTHY
+
+    def _migrations(self) -> Finding:
+        with self._parts.database.transaction() as tx:
+            found = schema.migrations(tx)
+        stats = {"at": found.at, "newest": found.newest, "pending": [*found.pending]}
+        return Finding("unhealthy" if found.pending else "healthy", stats)
+
+    def _clock(self) -> Finding:
+        """Compare with PostgreSQL's clock, which is everybody's: halfway between asking and hearing."""
+        clock = self._parts.clock
+        with self._parts.database.transaction() as tx:
+            sessions.ping(tx)  # a connection may have to be made first
+            began = clock.now()
+            told = schema.clock(tx)
+            ahead = clock.at().timestamp() - (clock.now() - began) / 2 - told
+        stats = {"seconds_ahead_of_database": round(ahead, 3)}
+        return Finding("unhealthy" if abs(ahead) > CLOCK_SECONDS else "healthy", stats)
 
     def _redis(self) -> Finding:
         self._parts.redis.ping()
@@ -151,11 +193,15 @@ class Checks:
 
     def _workers(self) -> Finding:
         settings = self._parts.settings
-        silent = timedelta(seconds=2 * (settings.lease_seconds + settings.lease_margin_seconds))
+        most = 2 * (settings.lease_seconds + settings.lease_margin_seconds)
         with self._parts.database.transaction() as tx:
             # Without housekeeping nobody is declared lost: the time is looked at, too.
-            alive = [worker for worker in workers.alive(tx) if worker.seen_at > self._parts.clock.at() - silent]
-        stats = {"alive": len(alive), "slots": sum(worker.slots for worker in alive)}
+            alive = [worker for worker, silent in workers.seen(tx) if silent < most]
+        stats = {
+            "alive": len(alive),
+            "slots": sum(worker.slots for worker in alive),
+            "other_code": sum(worker.version != self._build for worker in alive),
+        }
         return Finding("healthy" if alive else "unhealthy", stats)
 
     def _webhooks(self) -> Finding:
@@ -180,6 +226,10 @@ class Checks:
     def _websocket_manager(self) -> Finding:
         streams = self._parts.streams
         return Finding("healthy", {"total_connections": streams.total, "sessions_with_connections": streams.sessions})
+
+
+def _trouble(words: str) -> Finding:
+    return Finding("unhealthy", {"trouble": words})
 
 
 def _reachable(url: str, default_port: int) -> Finding:

@@ -59,3 +59,35 @@ def events(group: str, start: str, kinds: tuple[str, ...], no_follow: bool) -> N
     except ConfigurationError as why:
         raise click.ClickException(str(why)) from None
     consume(settings, Asked(group, start, kinds, forever=not no_follow))
+
+
+@main.command()
+@click.option(
+    "--url", help="Where people reach the service, through the real proxy (JELMORE_URL). The key: JELMORE_API_KEY."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--program", default="shell", show_default=True, help="Program of the canary: one that prints what it is sent."
+)
+@click.option(
+    "--idle",
+    "idle_seconds",
+    type=click.FloatRange(0, 600),
+    default=25.0,
+    show_default=True,
+    help="Seconds the canary keeps silent, at most, to find out who cuts silent connections.",
+)
+@click.option("--no-canary", is_flag=True, help="Send no canary session: no key is needed.")
+def doctor(url: str | None, as_json: bool, program: str, idle_seconds: float, no_canary: bool) -> None:
+    """Say what is wrong: of configuration, servers, migrations, clocks, processes, and of the way through the proxy.
+
+    With the service's environment (DATABASE_URL, REDIS_URL ...) it looks from inside, with an address from outside, with both at
+    both; beside a running jelmore up it knows where that is. Exit code 0: all is well; 1: something is wrong; 2: asked wrongly.
+    """
+    from jelmore.doctor import report
+    from jelmore.doctor.rounds import Wanted, rounds
+
+    close_memory()
+    findings = rounds(environment(), Wanted(url, program, idle_seconds, canary=not no_canary))
+    click.echo(report.as_json(findings) if as_json else report.as_text(findings))
+    sys.exit(0 if report.is_well(findings) else 1)

@@ -71,6 +71,13 @@ class Home:
         draft.write_text(json.dumps([identity.to_json() for identity in identities]))
         draft.replace(self._running)
 
+    def note_address(self, url: str | None) -> None:
+        """Write down where the service answers, for commands run beside it; None: nowhere any more."""
+        if url is None:
+            (self.path / "url").unlink(missing_ok=True)
+        else:
+            (self.path / "url").write_text(f"{url}\n")
+
     def noted(self) -> list[Identity]:
         """The processes of the previous `jelmore up`."""
         try:

@@ -95,6 +95,7 @@ class Up:
         self._note()
         self._wait_until_it_answers(place)
         if not self._leaving():
+            self.home.note_address(place.url)
             self._greet(place, env)
 
     def _end_leftovers(self) -> None:
@@ -209,6 +210,7 @@ class Up:
         self.children.stop(others, OTHERS_STOP_SECONDS, hurried)
         self.servers.stop(SERVER_STOP_SECONDS, hurried)
         self.home.note_running([])
+        self.home.note_address(None)
 
     def _note(self) -> None:
         """Write down what runs, so that the next start can end it if we are killed."""

@@ -136,6 +136,13 @@ def alive(tx: Transaction) -> list[Worker]:
     return list(tx.scalars(select(Worker).where(Worker.lost_at.is_(None)).order_by(Worker.started_at)))
 
 
+def seen(tx: Transaction) -> list[tuple[Worker, float]]:
+    """Return the incarnations that are neither lost nor gone, each with the seconds since it was last heard of."""
+    silent = func.extract("epoch", func.clock_timestamp() - Worker.seen_at)
+    rows = tx.execute(select(Worker, silent).where(Worker.lost_at.is_(None)).order_by(Worker.started_at)).all()
+    return [(worker, float(seconds)) for worker, seconds in rows]
+
+
 def alive_incarnations(tx: Transaction, incarnations: Collection[UUID] | None = None) -> set[UUID]:
     """Return which of these (None: of all) incarnations are neither lost nor gone."""
     wanted = select(Worker.incarnation).where(Worker.lost_at.is_(None))
@@ -164,6 +171,13 @@ _NOTE_RUN = text("""
             THEN clock_timestamp() + make_interval(secs => :spare) ELSE h.spared_until END
     RETURNING COALESCE(spared_until > clock_timestamp(), false) AS spared
 """)
+
+
+def silent_housekeeping(tx: Transaction) -> float | None:
+    """Return the seconds since housekeeping last ran; None: it never did."""
+    age = text("SELECT EXTRACT(EPOCH FROM clock_timestamp() - ran_at) FROM housekeeping WHERE name = 'rounds'")
+    seconds = tx.scalar(age)
+    return None if seconds is None else float(seconds)
 
 
 def note_run(tx: Transaction, name: str, *, gap_seconds: float, spare_seconds: float) -> bool:

@@ -32,7 +32,7 @@ from core.clock import SystemClock
 from core.errors import ConfigurationError, DatabaseUnavailable
 from core.ids import uuid7
 from core.start import CONFIGURATION_FAULTY, begin
-from core.version import VERSION
+from core.version import build
 from core.vital import spawn_vital, watch_hub
 from models import workers
 from models.database import Database
@@ -88,7 +88,7 @@ def _arrive(world: World, node: str) -> None:
         node=node,
         pid=os.getpid(),
         slots=world.settings.worker_slots,
-        version=VERSION,
+        version=build(),
     )
     with world.database.transaction() as tx:
         workers.arrive(tx, arrival, at=world.clock.at())

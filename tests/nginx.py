@@ -54,17 +54,24 @@ MODERN: Final = """
       proxy_set_header Connection $connection_upgrade;
 """
 """HTTP/1.1, with WebSockets."""
+BUFFERING: Final = """
+      proxy_buffering on;
+      proxy_ignore_headers X-Accel-Buffering;
+"""
+"""What holds streams back: by itself nginx heeds what they say."""
 
 
 @contextmanager
-def in_front(folder: Path, ports: list[int], protocol: str = DEFAULT) -> Iterator[int]:
+def in_front(
+    folder: Path, ports: list[int], protocol: str = DEFAULT, *, timeout_seconds: int = TIMEOUT_SECONDS
+) -> Iterator[int]:
     """Run nginx before these web processes; hand out its port."""
     nginx = needs("nginx")
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
     port = free_port()
     text = CONFIGURATION.replace("PROTOCOL", protocol).replace("FOLDER", str(folder)).replace("PORT", str(port))
-    text = text.replace("TIMEOUT", str(TIMEOUT_SECONDS))
+    text = text.replace("TIMEOUT", str(timeout_seconds))
     text = text.replace("UPSTREAMS", " ".join(f"server 127.0.0.1:{each};" for each in ports))
     (folder / "nginx.conf").write_text(text)
     command = [nginx, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]

@@ -152,7 +152,18 @@ def test_health_knows_every_part(gevent: Api, holder: Holder) -> None:
 
     assert (health["status"], health["service"]) == ("healthy", "jelmore-integrated-api")
     assert list(health["infrastructure"]) == [
-        *("database", "redis", "nats", "broker", "workers", "webhooks", "session_service", "websocket_manager")
+        *(
+            "database",
+            "migrations",
+            "clock",
+            "redis",
+            "nats",
+            "broker",
+            "workers",
+            "webhooks",
+            "session_service",
+            "websocket_manager",
+        )
     ]
     assert health["infrastructure"]["workers"]["stats"]["alive"] >= 1
     assert holder.node
