@@ -11,6 +11,8 @@ down_revision = "0006_webhooks"
 branch_labels = None
 depends_on = None
 
+BESIDE_OLD_CODE = "the check of inputs.state is made anew and allows two states more: all that old code writes"
+
 BEFORE = "state IN ('accepted', 'writing', 'written', 'failed', 'unknown')"
 STATES = "state IN ('accepted', 'writing', 'written', 'answered', 'interrupted', 'failed', 'unknown')"
 
