@@ -48,6 +48,7 @@ OURS: Final = (faults.InvalidResponseHeader, faults.InvalidResponseHeaderName)
 NOT_HTTP: Final = "The request is not valid HTTP."
 INTERNAL: Final = "Internal server error"
 SEND_SECONDS: Final = 1.0
+LATER_SECONDS: Final = 1.0
 AT_ONCE_BYTES: Final = 16 * 1024
 _write_apart: Final = wsgi.Response.write
 HEAD_BYTES: Final = 64 * 1024
@@ -116,9 +117,12 @@ def _bounded(handle: Callable[..., Any], seconds: float) -> Callable[..., Any]:
 
 
 def _miss_the_lost(client: socket.socket, seconds: float) -> None:
-    """Let the kernel give up on a client whose machine or network is gone: a stream's small heartbeats fill no buffer for hours."""
+    """Let the kernel give up on a client whose machine or network is gone: a stream's small heartbeats fill no buffer for hours.
+
+    A moment later than we do: who takes nothing of what waits for him is closed by us, and said to be stalled.
+    """
     with suppress(OSError):  # a Unix socket, whose clients are here
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int((seconds + LATER_SECONDS) * 1000))
 
 
 def _answer_fault(_request: Any, client: socket.socket, address: Any, fault: BaseException) -> None:

@@ -89,7 +89,8 @@ def test_health_needs_no_key_and_says_what_there_is(service: Service) -> None:
 
     assert {answer.status for answer in answers.values()} == {200}
     assert (body["status"], body["service"]) == ("healthy", "jelmore-integrated-api")
-    parts = {"database", "redis", "nats", "broker", "workers", "webhooks", "session_service", "websocket_manager"}
+    parts = {"database", "migrations", "clock", "redis", "nats", "broker", "workers", "webhooks"}
+    parts |= {"session_service", "websocket_manager"}
     assert set(body["infrastructure"]) == parts
     assert body["infrastructure"]["workers"]["stats"]["alive"] == 1
 
