@@ -24,11 +24,14 @@ SECONDS ?= 120
 SESSIONS ?= 30
 READERS ?= 200
 SEED ?=
+# Of `make load`: how long, how many users at once.
+LOAD_SECONDS ?= 300
+LOAD_USERS ?= 64
 
 SYNC := $(UV) sync --locked --all-extras --compile-bytecode --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full soak check bench openapi system-packages clean
+.PHONY: help setup run test test-full soak check bench load load-artillery openapi system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +61,13 @@ check: .venv/.installed ## format, lint, types, import contracts, migrations in 
 
 bench: .venv/.installed ## measure against a plain pipe and an afternoon's work
 	$(VENV)/python -m benchmarks $(ARGS)
+
+load: .venv/.installed ## drive an installation to this machine's limit, with a report page: LOAD_SECONDS=300 LOAD_USERS=64 ARGS="--url ..."
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.uv/locust $(UV) sync --locked --only-group load --python "$(PYTHON)" --no-python-downloads --quiet $(SYSTEM_CERTS)
+	$(VENV)/python -m tests.load --seconds $(LOAD_SECONDS) --users $(LOAD_USERS) $(ARGS)
+
+load-artillery: ## the same by artillery (needs npx) beside a running installation: LOAD_URL=http://127.0.0.1:8000 LOAD_KEY=... LOAD_SECONDS=60
+	ARTILLERY_DISABLE_TELEMETRY=true LOAD_SECONDS=$(LOAD_SECONDS) npx --yes -p node@22 -p artillery@2 artillery run tests/load/api-load-test.yml
 
 openapi: .venv/.installed ## write the API's description to docs/openapi.json: changes of the API show in review
 	@$(VENV)/flask openapi > docs/openapi.json

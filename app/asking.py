@@ -13,7 +13,7 @@ from app import request_id
 from app.auth import current_caller
 from app.origin import note, origin
 from app.web import current_web
-from core.errors import JelmoreError, NoTerminal, SessionEnded
+from core.errors import JelmoreError, NoTerminal, RequestSettled, SessionEnded
 from models import inputs
 from models.inputs import Kind, State
 
@@ -34,6 +34,7 @@ DONE: Final = {
     Kind.EOF: "End of input sent",
     Kind.INTERRUPT: "Interrupt sent",
     Kind.EXTEND: "Session extended",
+    Kind.ANSWER: "Decision delivered",
 }
 NOT_YET: Final = "Accepted, not carried out yet"
 NOBODY_KNOWS: Final = "Its worker was lost: nobody knows whether it was carried out"
@@ -120,6 +121,8 @@ def _failed(kind: Kind, reason: str | None) -> tuple[str, int]:
             return "The input has ended already", 200
         case _, "session_ended":
             raise SessionEnded
+        case Kind.ANSWER, "withdrawn" | "stdin_closed":
+            raise RequestSettled("withdrawn")
         case _, "no_terminal":
             raise NoTerminal
         case _, "stdin_closed":

@@ -71,11 +71,13 @@ def until_quiet(web: Web, now: Standing, seconds: float, quiet_seconds: float) -
 
 
 def until_printed(web: Web, now: Standing, seconds: float, needle: Needle, from_offset: int) -> Outcome:
-    """Wait until something stands in the output from a byte on. Raises InvalidPosition."""
+    """Wait until something stands in the output from a byte on. Raises InvalidPosition, OutputExpired."""
     session = now.session
     if session.ended_at is not None and from_offset > session.output_bytes:
         raise InvalidPosition
     after = output.seq_before(web.log, session.id, from_offset)
+    if session.ended_at is not None:
+        output.refuse_gone(web.log, session.id, from_offset)
     look = partial(web.searches.look, deadline=now.began + seconds)
     return _wait(web, now, seconds, after, Prints(Search(needle, from_offset), look))
 

@@ -159,6 +159,12 @@ class SessionNotFound(NotFound):
     code = "SESSION_NOT_FOUND"
 
 
+class RequestNotFound(NotFound):
+    """The session has not asked for such a decision."""
+
+    code = "REQUEST_NOT_FOUND"
+
+
 class WebhookNotFound(NotFound):
     """There is no such webhook."""
 
@@ -197,6 +203,28 @@ class SessionEnding(Conflict):
     """The session is being terminated."""
 
     code = "SESSION_ENDING"
+
+
+class SessionNotEnded(Conflict):
+    """The session is still live: its conversation is gone on with when it has ended. A branch of it can be had now: `fork_of`."""
+
+    code = "SESSION_NOT_ENDED"
+
+
+class NoConversation(Conflict):
+    """The session has no conversation that could be gone on with."""
+
+    code = "NO_CONVERSATION"
+
+
+class RequestSettled(Conflict):
+    """The request was decided already, or is not open any more."""
+
+    code = "REQUEST_SETTLED"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"The request is {state}: it takes no decision any more.")
+        self.state = state
 
 
 class NotStarted(Conflict):

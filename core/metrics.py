@@ -84,6 +84,8 @@ WORKERS_LOST = Counter("jelmore_workers_lost_total", "Workers declared lost")
 TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions settled in the place of a lost worker")
 AUDIT_SEALED = Counter("jelmore_audit_sealed_total", "Audit rows sealed into the chain")
 AUDIT_FAULTS = Counter("jelmore_audit_faults_total", "Audit rows that could not be written or sealed", ("part",))
+SEGMENTS_EXPIRED = Counter("jelmore_segments_expired_total", "Stretches of output removed after their retention")
+SESSIONS_EXPIRED = Counter("jelmore_sessions_expired_total", "Sessions removed after their retention")
 RESTARTS = Counter("jelmore_session_restarts_total", "Sessions that began again because their worker was lost")
 
 # The mirror.
@@ -96,6 +98,13 @@ MIRROR_LEADS = Gauge(
 )
 MIRROR_LAG_SECONDS = Histogram(
     "jelmore_mirror_lag_seconds", "From an event to its acknowledgement by NATS", buckets=(*SHORT, 30, 60, 300, 1800)
+)
+
+# Conversations.
+AGENT_TURNS = Counter("jelmore_agent_turns_total", "Turns of conversations: success, error", ("outcome",))
+AGENT_TOKENS = Counter("jelmore_agent_tokens_total", "Tokens that conversations have used, by kind", ("kind",))
+AGENT_COST_USD = Counter(
+    "jelmore_agent_cost_usd_total", "What conversations have cost by their own account, US dollars"
 )
 
 # Webhooks.

@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-BUILT_IN_PROGRAMS: Final = ("shell", "echo", "cat")
-PRODUCTION_PROGRAMS: Final = ("echo", "cat")
+BUILT_IN_PROGRAMS: Final = ("shell", "echo", "cat", "claude")
+PRODUCTION_PROGRAMS: Final = ("echo", "cat", "claude")
 """Those that are enabled in production unless PROGRAMS_ENABLED says otherwise."""
+
+CONVERSATIONS: Final = ("claude",)
+"""Programs that answer each input, ask for decisions, know inputs by their ids, and can go on with a conversation."""
 
 QUERY: Final = "{query}"
 USUAL_TERMINAL: Final = {"rows": 24, "cols": 80}
@@ -51,6 +54,11 @@ class ConfiguredProgram:
     """Where it starts, unless the session says where. None: the session's workspace."""
     resumable: bool = False
     """Whether a session may be started again elsewhere when its worker is lost."""
+
+
+def is_resumable(name: str, configured: Iterable[ConfiguredProgram]) -> bool:
+    """Whether sessions of a program may be started again elsewhere."""
+    return name in CONVERSATIONS or any(each.name == name and each.resumable for each in configured)
 
 
 def parse_programs(value: Any) -> tuple[ConfiguredProgram, ...]:

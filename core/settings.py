@@ -26,6 +26,7 @@ from pydantic import (
 
 from core import urls
 from core.api_keys import ApiKey, parse_api_keys, production_faults
+from core.claude_options import UNSOCIABLE_TOOLS, USUAL_MODES
 from core.env_values import (
     KIB,
     MIB,
@@ -134,7 +135,7 @@ class Settings(BaseModel):
         tuple[InstanceOf[ConfiguredProgram], ...], BeforeValidator(parse_programs), Field(repr=False)
     ] = ()
     programs_enabled: EnabledPrograms = ()  # default: built-in ones, in production without shell, and configured ones
-    default_program: str = "shell"
+    default_program: str = "claude"
     session_roots: Roots = ()  # where current_directory may be; absolute paths
     session_default_timeout_seconds: Count = 3600
     session_cleanup_interval_seconds: Seconds = 300
@@ -199,7 +200,20 @@ class Settings(BaseModel):
     webhook_concurrency: Count = 64  # attempts at once in one process
 
     # Claude Code.
-    claude_bin: Path | None = None
+    claude_bin: Path | None = None  # default: `claude` on the PATH, else the one of the extra `claude`
+    anthropic_api_key: Annotated[str | None, Field(repr=False)] = None  # sessions can read it: give them a gateway's
+    anthropic_base_url: str | None = None
+    claude_mcp_config: Path | None = None  # of every session
+    claude_models: Words = ()  # that sessions may choose; empty: any
+    claude_model: str | None = None  # of sessions that choose none; default: the program's own
+    claude_permission_modes: Words = USUAL_MODES  # that sessions may choose
+    claude_permission_mode: str = "manual"  # of sessions that choose none
+    claude_max_turns: Count | None = None  # of one session
+    claude_max_budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # of one session
+    claude_disallowed_tools: Words = UNSOCIABLE_TOOLS  # of every session
+    claude_max_retries: Annotated[int, Field(ge=0, le=100)] = 4  # of one call of the model
+    claude_start_seconds: Seconds = 60.0  # until it must have said that it listens
+    claude_silence_seconds: Seconds = 900.0  # at work, and silent for so long, it is interrupted
 
     # Flower and watching.
     flower_address: str = "0.0.0.0"  # where it listens
@@ -249,7 +263,8 @@ class Settings(BaseModel):
         passwords = (login.partition(":")[2] for login in self.flower_basic_auth)
         # Short values of programs' variables, like "1", would tear holes into every line.
         variables = (text for program in self.programs for text in program.env.values() if len(text) >= LONG)
-        return (*(key.key for key in self.api_keys), *passwords, *variables)
+        account = (self.anthropic_api_key,) if self.anthropic_api_key else ()
+        return (*(key.key for key in self.api_keys), *passwords, *variables, *account)
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

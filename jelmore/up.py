@@ -111,7 +111,7 @@ class Up:
             "API_HOST": place.host,
             "API_KEYS": self._api_keys(),
             "SESSION_ROOTS": json.dumps([str(Path.cwd())]),
-            "DEFAULT_PROGRAM": "shell",
+            "DEFAULT_PROGRAM": "claude" if self.environ.get("ANTHROPIC_API_KEY") else "shell",
             "WORKER_NAME": self._worker_name(),
             "WORKER_DRAIN_SECONDS": str(DRAIN_SECONDS),
             "GRACEFUL_TIMEOUT_SECONDS": "2",
@@ -179,13 +179,17 @@ class Up:
         else:
             key = f"$(cat '{key_file}')"
             say(f"API key: in {key_file}")
-        if "DEFAULT_PROGRAM" not in self.environ:
-            say("Sessions run the program `shell`: no Claude Code is configured.")
+        if env["DEFAULT_PROGRAM"] == "claude":
+            say("Sessions run Claude Code unless they ask for another program.")
+        elif "DEFAULT_PROGRAM" not in self.environ:
+            say(
+                "Sessions run the program `shell` unless they ask for another: ANTHROPIC_API_KEY is not set, as Claude Code needs."
+            )
         say("Try:")
         say(
             f'  curl -s {place.url}/api/v1/sessions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\'
         )
-        say('    -d \'{"query": "for i in 1 2 3; do echo line $i; sleep 1; done; exit 7"}\'')
+        say('    -d \'{"program": "shell", "query": "for i in 1 2 3; do echo line $i; sleep 1; done; exit 7"}\'')
         say()
 
     # Running and stopping.

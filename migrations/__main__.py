@@ -1,4 +1,6 @@
-"""`python -m migrations upgrade | downgrade REVISION | check | current | revision MESSAGE`.
+"""`python -m migrations upgrade | pending | downgrade REVISION | check | current | revision MESSAGE`.
+
+`pending` says which revisions a database lacks, and fails if there are any: what waits for a release asks it.
 
 `check` needs no server of its own to be running: with no DATABASE_URL it starts an embedded one and throws it away.
 """
@@ -11,6 +13,8 @@ from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
@@ -42,6 +46,26 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 def downgrade(database_url: str, revision: str) -> None:
     """Take a database back to a revision ("base": nothing left)."""
     command.downgrade(configuration(database_url), revision)
+
+
+def pending(database_url: str) -> list[str]:
+    """Return the revisions that this code knows and a database does not have yet, the first one first."""
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        has = MigrationContext.configure(connection).get_current_heads()
+    engine.dispose()
+    known = ScriptDirectory.from_config(configuration(database_url))
+    if any(revision not in {script.revision for script in known.walk_revisions()} for revision in has):
+        return []  # a later release has been here: its changes are such that this code runs on them
+    return [script.revision for script in known.iterate_revisions("heads", has or "base")][::-1]
+
+
+def tell_pending(database_url: str) -> int:
+    """Say what is pending; return an exit code."""
+    missing = pending(database_url)
+    if missing:
+        print(f"The database lacks {', '.join(missing)}: run python -m migrations upgrade.", file=sys.stderr)
+    return 1 if missing else 0
 
 
 def check(database_url: str) -> None:
@@ -77,6 +101,8 @@ def main(words: list[str]) -> int:
                 upgrade(url, revision)
             case ["downgrade", revision]:
                 downgrade(url, revision)
+            case ["pending"]:
+                return tell_pending(url)
             case ["check"]:
                 check_somewhere(url)
             case ["current"]:

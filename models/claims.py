@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, text
 
 from core.errors import Fenced
-from models import inputs, outbox, sessions
+from core.programs import CONVERSATIONS
+from models import inputs, outbox, requests, sessions
 from models.events import EventKind, NewEvent, Origin
-from models.lifecycle import Status, Trigger
+from models.lifecycle import Reason, Status, Trigger
 from models.tables import Session
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from models.database import Transaction
-    from models.lifecycle import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,10 @@ def started(tx: Transaction, session_id: UUID, fence: int, facts: Started, origi
     return session
 
 
+# Everybody who locks several sessions does it in this order. A worker's segments and its statuses took them as they came,
+# and deadlocked under load; a client's DELETE that waited between the two was at times the one to be given up.
+_LOCK = text("SELECT 1 FROM sessions WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE")
+
 _PROGRESS = text("""
     UPDATE sessions SET last_seq = told.last_seq, output_bytes = told.output_bytes,
         last_activity_at = GREATEST(sessions.last_activity_at, told.at), updated_at = GREATEST(sessions.updated_at, told.at)
@@ -117,6 +121,7 @@ def save_progress(tx: Transaction, news: Sequence[Progress]) -> None:
     """Save the counters of all sessions with news, in one statement; those that are not ours any more are left alone."""
     if not news:
         return
+    tx.execute(_LOCK, {"ids": [progress.session_id for progress in news]})
     tx.execute(
         _PROGRESS,
         {
@@ -150,6 +155,7 @@ def show(tx: Transaction, told: Sequence[Shown], origin: Origin, *, at: datetime
         "statuses": [str(each.status) for each in told],
         "at": at,
     }
+    tx.execute(_LOCK, {"ids": values["ids"]})
     for row in tx.execute(_SHOW, values):
         payload = {"status": row.status, "reason": None}
         outbox.add(tx, NewEvent(EventKind.SESSION_STATUS_CHANGED, row.owner, at, origin, row.id, payload))
@@ -170,6 +176,12 @@ def reopen(tx: Transaction, session: Session, reason: Reason, origin: Origin, *,
     session.sends = 1
     session.sent_at = func.clock_timestamp()
     session.updated_at = at
+    requests.withdraw_all(tx, session.id, at=at)
+    if session.program in CONVERSATIONS:
+        inputs.offer_again(tx, session.id)
+    if reason is Reason.WORKER_SHUTDOWN:
+        state = session.program_state or {}
+        session.program_state = {**state, "hand_overs": state.get("hand_overs", 0) + 1}
     inputs.lose(tx, session.id)
     payload = {"attempt": session.attempt, "reason": str(reason)}
     outbox.add(tx, NewEvent(EventKind.SESSION_RESTARTED, session.owner, at, origin, session.id, payload))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models import inputs, lifecycle, outbox
+from models import inputs, lifecycle, outbox, requests
 from models.events import ENDINGS, NewEvent, Origin
 from models.lifecycle import ENDED_BY, Reason, Status
 
@@ -59,6 +59,7 @@ def finish(tx: Transaction, session: Session, ending: Ending, output: Output, or
     session.output_sha256 = output.sha256
     session.env = {}
     session.ended_at = session.updated_at = at
+    requests.withdraw_all(tx, session.id, at=at)
     inputs.close(tx, session.id, reason="session_ended", holder_alive=ending.holder_alive)
     payload = {
         "status": status,

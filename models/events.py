@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     SESSION_STARTED = "session.started"
     SESSION_STATUS_CHANGED = "session.status_changed"
     SESSION_INPUT = "session.input"
+    SESSION_REQUEST = "session.request"
     SESSION_RESTARTED = "session.restarted"
     SESSION_COMPLETED = "session.completed"
     SESSION_TERMINATED = "session.terminated"

@@ -41,6 +41,7 @@ class Kind(StrEnum):
     INTERRUPT = "interrupt"
     EXTEND = "extend"
     STOP = "stop"
+    ANSWER = "answer"
 
 
 INPUTS: Final = cast("Table", Input.__table__)  # through the class an insert takes three times as long
@@ -54,8 +55,16 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     WRITING = "writing"
     WRITTEN = "written"
+    ANSWERED = "answered"
+    """The program has said what it has to say to it."""
+    INTERRUPTED = "interrupted"
+    """The program began to answer, and did not come to an end."""
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+FOLLOWING: Final = frozenset({State.ANSWERED, State.INTERRUPTED})
+"""What comes behind `written`: when it was written, and where the output stood then, is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,31 +299,40 @@ def fetch(tx: Transaction, incarnation: UUID, wants: Sequence[Want]) -> list[Mai
 
 
 _REPORT = text("""
-    UPDATE inputs SET state = told.state, reason = told.reason, output_offset = told.output_offset,
-        written_at = CASE WHEN told.state = 'written' THEN told.at END
+    UPDATE inputs SET state = told.state, reason = told.reason,
+        output_offset = COALESCE(told.output_offset, inputs.output_offset),
+        written_at = COALESCE(told.written_at, inputs.written_at)
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:seqs AS bigint[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
         CAST(:offsets AS bigint[]), CAST(:ats AS timestamptz[])
-    ) AS told(session_id, input_seq, state, reason, output_offset, at)
+    ) AS told(session_id, input_seq, state, reason, output_offset, written_at)
     WHERE inputs.session_id = told.session_id AND inputs.input_seq = told.input_seq
 """)
 
 
 def report(tx: Transaction, deliveries: Sequence[Delivery]) -> None:
-    """Write what became of rows, in one statement."""
-    if not deliveries:
-        return
-    tx.execute(
-        _REPORT,
-        {
-            "ids": [delivery.session_id for delivery in deliveries],
-            "seqs": [delivery.input_seq for delivery in deliveries],
-            "states": [str(delivery.state) for delivery in deliveries],
-            "reasons": [delivery.reason for delivery in deliveries],
-            "offsets": [delivery.output_offset for delivery in deliveries],
-            "ats": [delivery.at for delivery in deliveries],
-        },
-    )
+    """Write what became of rows, in one statement. Of several reports of one row the last says how far it came."""
+    told: dict[tuple[UUID, int], tuple[State, str | None, int | None, datetime | None]] = {}
+    for delivery in deliveries:
+        row = (delivery.session_id, delivery.input_seq)
+        offset, written_at = told[row][2:] if row in told else (None, None)
+        if delivery.state not in FOLLOWING:
+            offset = delivery.output_offset
+        if delivery.state is State.WRITTEN:
+            written_at = delivery.at
+        told[row] = (delivery.state, delivery.reason, offset, written_at)
+    if told:
+        tx.execute(
+            _REPORT,
+            {
+                "ids": [session_id for session_id, _ in told],
+                "seqs": [input_seq for _, input_seq in told],
+                "states": [str(state) for state, *_ in told.values()],
+                "reasons": [reason for _, reason, *_ in told.values()],
+                "offsets": [offset for *_, offset, _ in told.values()],
+                "ats": [written_at for *_, written_at in told.values()],
+            },
+        )
 
 
 def close(tx: Transaction, session_id: UUID, *, reason: str, holder_alive: bool) -> None:
@@ -326,6 +344,12 @@ def close(tx: Transaction, session_id: UUID, *, reason: str, holder_alive: bool)
     tx.execute(unwritten.values(state=State.FAILED, reason=reason))
     # Whatever else was asked of it (a stop above all) came true with the end.
     tx.execute(undelivered.where(Input.state.in_((State.ACCEPTED, State.WRITING))).values(state=State.WRITTEN))
+
+
+def offer_again(tx: Transaction, session_id: UUID) -> None:
+    """Let the next holder send what was not answered: for programs that take no input twice, known by its id."""
+    unanswered = update(Input).where(Input.session_id == session_id, Input.kind.in_((Kind.INPUT, Kind.EOF)))
+    tx.execute(unanswered.where(Input.state.in_((State.WRITING, State.WRITTEN))).values(state=State.ACCEPTED))
 
 
 def lose(tx: Transaction, session_id: UUID) -> None:

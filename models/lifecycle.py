@@ -77,6 +77,7 @@ class Reason(StrEnum):
     IDLE_TIMEOUT = "idle_timeout"
     OUTPUT_LIMIT = "output_limit"
     PROCESS_LIMIT = "process_limit"
+    UNRESPONSIVE = "unresponsive"
     REVOKED = "revoked"
     WORKER_SHUTDOWN = "worker_shutdown"
     WORKER_LOST = "worker_lost"
@@ -156,6 +157,7 @@ ENDED_BY: Final[Mapping[Reason, Trigger]] = MappingProxyType(
         Reason.NEVER_STARTED: Trigger.STOPPED,
         Reason.OUTPUT_LIMIT: Trigger.EXCEEDED,
         Reason.PROCESS_LIMIT: Trigger.EXCEEDED,
+        Reason.UNRESPONSIVE: Trigger.EXCEEDED,
         Reason.WORKER_LOST: Trigger.LOST,
         Reason.KEEPER_LOST: Trigger.LOST,
         Reason.CLAIM_LOST: Trigger.LOST,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from core.ids import uuid7
+from core.programs import CONVERSATIONS
 from models import audit
 from models.events import EventKind
 from models.inputs import Accepted, Bell, Kind
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     Rows = Callable[[str, Mapping[str, Any]], Sequence[Any]]
 
+CONVERSING: Final = ", ".join(f"'{name}'" for name in CONVERSATIONS)
 TAKING: Final = ", ".join(f"'{status}'" for status in sorted(LIVE - {Status.TERMINATING}))
 
 # Rows that somebody holds are skipped, not waited for. The numbers of several inputs to one session follow their turns.
@@ -35,24 +37,27 @@ _WRITE: Final = f"""
     WITH {audit.MINE}, wanted AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(%(letters)s) AS wanted(
             turn int, id uuid, event_id uuid, session_id uuid, owner text, body text, body_at_terminal text,
-            metadata jsonb, actor text, request_id text, at timestamptz, deed jsonb
+            said text, mode text, metadata jsonb, actor text, request_id text, at timestamptz, deed jsonb
         )
     ), held AS MATERIALIZED (
-        SELECT id AS session_id, owner AS of_owner, worker, last_input_seq, terminal IS NOT NULL AS at_terminal
+        SELECT id AS session_id, owner AS of_owner, worker, last_input_seq, terminal IS NOT NULL AS at_terminal,
+            program IN ({CONVERSING}) AS converses
         FROM sessions WHERE id = ANY(CAST(%(ids)s AS uuid[])) AND status IN ({TAKING})
         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     ), taken AS MATERIALIZED (
         SELECT *, last_input_seq + row_number() OVER (PARTITION BY session_id ORDER BY turn) AS input_seq,
-            convert_to(CASE WHEN at_terminal THEN body_at_terminal ELSE body END, 'UTF8') AS bytes
+            convert_to(CASE WHEN converses THEN said WHEN at_terminal THEN body_at_terminal ELSE body END, 'UTF8') AS bytes,
+            CASE WHEN mode <> 'queue' THEN jsonb_build_object('mode', mode) END AS detail
         FROM wanted JOIN held USING (session_id)
         WHERE (owner = of_owner) IS NOT FALSE AND (body_at_terminal IS NOT NULL OR NOT at_terminal)
+            AND CASE WHEN converses THEN said ~ '[^[:space:]]' ELSE mode = 'queue' END
     ), numbered AS (
         UPDATE sessions SET last_input_seq = last.input_seq, last_activity_at = GREATEST(last_activity_at, last.at)
         FROM (SELECT session_id, max(input_seq) AS input_seq, max(at) AS at FROM taken GROUP BY session_id) AS last
         WHERE sessions.id = last.session_id
     ), written AS (
-        INSERT INTO inputs (session_id, input_seq, id, kind, body, metadata, actor, request_id, created_at)
-        SELECT session_id, input_seq, id, '{Kind.INPUT}', bytes, metadata, actor, request_id, at FROM taken
+        INSERT INTO inputs (session_id, input_seq, id, kind, body, detail, metadata, actor, request_id, created_at)
+        SELECT session_id, input_seq, id, '{Kind.INPUT}', bytes, detail, metadata, actor, request_id, at FROM taken
         RETURNING id
     ), told AS (
         INSERT INTO events (id, event_type, owner, session_id, payload, actor, request_id, at)
@@ -74,7 +79,8 @@ _WRITE: Final = f"""
 class Letter:
     """Input for one session. `owner` None: whosever it is.
 
-    `body_at_terminal`: what is written if it has a terminal; None: that takes no such line.
+    `body_at_terminal`: what is written if it has a terminal; None: that takes no such line. `said`: what is said to a program that
+    converses, `mode`: how.
     """
 
     id: UUID
@@ -82,6 +88,8 @@ class Letter:
     owner: str | None
     body: str
     body_at_terminal: str | None
+    said: str
+    mode: str
     metadata: dict[str, Any] | None
     origin: Origin
     at: datetime
@@ -112,6 +120,8 @@ def _members(turn: int, letter: Letter) -> dict[str, Any]:
         "owner": letter.owner,
         "body": letter.body,
         "body_at_terminal": letter.body_at_terminal,
+        "said": letter.said,
+        "mode": letter.mode,
         "metadata": letter.metadata,
         "actor": letter.origin.actor,
         "request_id": letter.origin.request_id,

@@ -50,6 +50,9 @@ class NewSession:
     idle_timeout_seconds: int | None = None
     """Without output and input; None: as long as it likes."""
     request_id: str | None = None
+    program_options: dict[str, Any] | None = None
+    resumed_from: UUID | None = None
+    fork_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ _WRITE: Final = f"""
         SELECT * FROM jsonb_to_recordset(%(openings)s) AS wanted(
             turn int, id uuid, event_id uuid, owner text, created_by text, user_id text, program text, query text,
             requested_directory text, metadata jsonb, env jsonb, terminal jsonb, priority text, timeout_seconds int,
-            idle_timeout_seconds int, request_id text, at timestamptz, total int, per_owner int, per_key int, deed jsonb
+            idle_timeout_seconds int, request_id text, program_options jsonb, resumed_from uuid, fork_of uuid,
+            at timestamptz, total int, per_owner int, per_key int, deed jsonb
         )
     ), admitted AS MATERIALIZED (
         SELECT *,
@@ -89,12 +93,12 @@ _WRITE: Final = f"""
         FROM wanted
     ), opened AS (
         INSERT INTO sessions (id, owner, created_by, user_id, program, query, requested_directory, current_directory,
-            metadata, env, terminal, priority, timeout_seconds, idle_timeout_seconds, request_id, status, attempt, sends,
-            sent_at, created_at, updated_at, last_activity_at)
+            metadata, env, terminal, priority, timeout_seconds, idle_timeout_seconds, request_id,
+            program_options, resumed_from, fork_of, status, attempt, sends, sent_at, created_at, updated_at, last_activity_at)
         -- sent_at is compared with the database's clock, whatever the web process's says
         SELECT id, owner, created_by, user_id, program, query, requested_directory, requested_directory,
-            metadata, env, terminal, priority, timeout_seconds, idle_timeout_seconds, request_id, '{Status.INITIALIZING}',
-            1, 1, clock_timestamp(), at, at, at
+            metadata, env, terminal, priority, timeout_seconds, idle_timeout_seconds, request_id,
+            program_options, resumed_from, fork_of, '{Status.INITIALIZING}', 1, 1, clock_timestamp(), at, at, at
         FROM admitted
         WHERE (in_all <= total) IS NOT FALSE AND (of_owner <= per_owner) IS NOT FALSE AND (of_key <= per_key) IS NOT FALSE
         ORDER BY turn
@@ -192,6 +196,9 @@ def glance(opening: Opening) -> Session:
                 "timeout_seconds": new.timeout_seconds,
                 "idle_timeout_seconds": new.idle_timeout_seconds,
                 "request_id": new.request_id,
+                "program_options": new.program_options,
+                "resumed_from": new.resumed_from,
+                "fork_of": new.fork_of,
                 "created_at": at,
                 "updated_at": at,
                 "last_activity_at": at,

@@ -50,6 +50,15 @@ class SessionInput(Payload):
     bytes: int
 
 
+class SessionRequest(Payload):
+    """A session's program waits for a decision. What it wants to do in full is shown to who may read the session."""
+
+    request_id: str
+    kind: str
+    tool: str
+    description: str | None
+
+
 class SessionRestarted(Payload):
     """A session whose worker was lost begins again elsewhere."""
 
@@ -90,6 +99,7 @@ PAYLOADS: Final = MappingProxyType[EventKind, type[Payload]](
         EventKind.SESSION_STARTED: SessionStarted,
         EventKind.SESSION_STATUS_CHANGED: SessionStatusChanged,
         EventKind.SESSION_INPUT: SessionInput,
+        EventKind.SESSION_REQUEST: SessionRequest,
         EventKind.SESSION_RESTARTED: SessionRestarted,
         EventKind.SESSION_COMPLETED: SessionEnded,
         EventKind.SESSION_TERMINATED: SessionEnded,

@@ -130,6 +130,12 @@ def last(tx: Transaction, session_id: UUID) -> tuple[int, int]:
     return (row.last_seq, row.end_offset) if row else (0, 0)
 
 
+def begin(tx: Transaction, session_id: UUID) -> int:
+    """Return the byte offset at which the stored output begins: 0, or where retention has cut."""
+    first = select(Segment.first_offset).where(Segment.session_id == session_id).order_by(Segment.first_seq).limit(1)
+    return tx.scalar(first) or 0
+
+
 def replace(tx: Transaction, stretch: Stretch) -> None:
     """Store a stretch in the place of whatever stands there and behind it. Only for the holder, with the row locked."""
     drop_behind(tx, stretch.session_id, stretch.first_seq - 1)

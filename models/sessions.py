@@ -87,3 +87,15 @@ def count_by_status(tx: Transaction, owner: str | None = None) -> dict[tuple[str
 def ping(tx: Transaction) -> None:
     """Ask the database whether it answers."""
     tx.execute(text("SELECT 1"))
+
+
+def inherit(tx: Transaction, session: Session) -> Session | None:
+    """Return the session whose conversation another one goes on with, or branches; None if there is none, or none any more.
+
+    What that one has cost is part of what this one costs: its program counts on.
+    """
+    origin_id = session.resumed_from or session.fork_of
+    origin = None if origin_id is None else tx.get(Session, origin_id)
+    if origin is not None and session.program_state is None:
+        session.program_state = {"cost_usd": (origin.program_state or {}).get("cost_usd", 0.0)}
+    return origin

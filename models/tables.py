@@ -39,7 +39,8 @@ CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
-INPUT_STATES = ("accepted", "writing", "written", "failed", "unknown")
+INPUT_STATES = ("accepted", "writing", "written", "answered", "interrupted", "failed", "unknown")
+REQUEST_STATES = ("open", "allowed", "denied", "withdrawn")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -103,6 +104,12 @@ class Session(Base):
     """Chosen by the client. Never returned, logged or cached; emptied at the end."""
     terminal: Mapped[dict[str, Any] | None]
     program_options: Mapped[dict[str, Any] | None]
+    program_state: Mapped[dict[str, Any] | None]
+    """What the holder knows of the program's own affairs (`core.conversations`): kept for a holder after it, and shown as usage."""
+    resumed_from: Mapped[UUID | None]
+    """The ended session whose conversation this one goes on with."""
+    fork_of: Mapped[UUID | None]
+    """The session of whose conversation this one is a branch."""
     priority: Mapped[str] = mapped_column(server_default="normal")
     timeout_seconds: Mapped[int]
     idle_timeout_seconds: Mapped[int | None]
@@ -192,6 +199,35 @@ class Input(Base):
             "input_seq",
             postgresql_where=text("state IN ('accepted', 'writing')"),
         ),
+    )
+
+
+class Request(Base):
+    """What a program wants somebody to decide before it goes on."""
+
+    __tablename__ = "requests"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    tool: Mapped[str]
+    input: Mapped[dict[str, Any]]
+    """What the tool is to be given. May hold secrets: shown to who may read the session, told to nobody else."""
+    description: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default="open")
+    message: Mapped[str | None]
+    """What the program is told with a denial."""
+    changed_input: Mapped[dict[str, Any] | None]
+    """What the tool was given in the place of `input`."""
+    remember: Mapped[str | None]
+    decided_by: Mapped[str | None]
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", REQUEST_STATES), name="state"),
+        Index("ix_requests_session_id_id", "session_id", "id"),
+        Index("ix_requests_open", "session_id", postgresql_where=text("state = 'open'")),
     )
 
 

@@ -10,8 +10,10 @@ from core import metrics
 from core.errors import Fenced
 from models import claims, inputs, segments
 from models.endings import Ending
-from models.lifecycle import FINAL
+from models.lifecycle import FINAL, Status
 from streams import closing
+from streams.appender import Batch
+from streams.entries import EntryKind, pack
 from streams.stored import Tail
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from models.database import Transaction
     from models.inputs import Delivery
+    from models.tables import Session
     from runner.live import LiveSession
     from runner.supervision import Finish
     from streams.appender import Appender
@@ -38,18 +41,44 @@ def write_end(
     session = claims.held(tx, live.id, live.identity.fence)
     if session.status in FINAL:
         return []
+    tail = _settle(tx, session, live, reports)
+    ending = Ending(how.reason, how.detail, how.error, how.exit.code, how.exit.signal)
+    return closing.close(tx, session, ending, tail, live.identity.origin, at=at)
+
+
+def hand_over(
+    tx: Transaction, live: LiveSession, how: Finish, reports: Sequence[Delivery], *, at: datetime
+) -> list[Entry]:
+    """Give a session whose worker leaves back to be claimed, unless somebody wants its end: then write that.
+
+    Returns the entries that say so; none if that stands there already. Raises Fenced.
+    """
+    session = claims.held(tx, live.id, live.identity.fence)
+    if session.status in FINAL or session.status == Status.TERMINATING:
+        return write_end(tx, live, how, reports, at=at)
+    if session.worker is None:
+        return []
+    tail = _settle(tx, session, live, reports)
+    return closing.reopen(tx, session, how.reason, tail, live.identity.origin, at=at)
+
+
+def _settle(tx: Transaction, session: Session, live: LiveSession, reports: Sequence[Delivery]) -> Tail:
+    """Write what became of inputs; return where the log stands."""
     journal = live.journal
     if session.claim != journal.claim:
         raise Fenced  # the fence alone may be given out again, by a database that lost its last commits
     inputs.report(tx, reports)
     segments.drop_behind(tx, live.id, journal.stored_seq)
-    tail = Tail(journal.seq, journal.offset, journal.sha256, journal.unstored())
-    ending = Ending(how.reason, how.detail, how.error, how.exit.code, how.exit.signal)
-    return closing.close(tx, session, ending, tail, live.identity.origin, at=at)
+    return Tail(journal.seq, journal.offset, journal.sha256, journal.unstored())
 
 
 def tell(appender: Appender, live: LiveSession, final: Sequence[Entry]) -> None:
     """Say it in Redis, the log and the metrics. A failure costs readers a second: they find the end in PostgreSQL."""
+    if final[-1].kind is EntryKind.RESTARTED:
+        packed = [(entry.seq, pack(entry)) for entry in final]
+        appender.append([Batch(live.id, live.identity.fence, packed, may_create=True)])
+        log.info("session handed over", session_id=str(live.id), request_id=live.identity.origin.request_id)
+        return
     appender.end(live.id, live.identity.fence, final, claim=live.journal.claim)
     facts = final[-1].fields
     log.info(

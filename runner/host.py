@@ -19,14 +19,17 @@ from core.errors import DatabaseUnavailable, SpawnFailed
 from core.vital import spawn_vital
 from models import claims, sessions
 from models.events import Origin
-from models.lifecycle import FINAL, Reason
+from models.lifecycle import Reason
 from runner import clockwork, finishing, launch, marks, workspaces
+from runner.affairs import Affairs
 from runner.chores import Chores
 from runner.keeper_link import Ears, KeeperLink, boottime
 from runner.live import Identity, LiveSession
 from runner.mailroom import Mailroom
+from runner.programs.catalogue import driver_of
 from runner.statuses import Statuses
 from runner.supervision import Exit, Finish, Stop
+from runner.sweep import sweep
 from streams import stored
 from streams.writer import Writer
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from models.database import Transaction
     from models.inputs import Delivery
     from models.lifecycle import Status
     from models.tables import Session
@@ -58,6 +60,7 @@ class Host:
         self.mailroom = Mailroom(world, self.sessions)
         self.chores = Chores(world.database, self.fenced)
         self.statuses = Statuses(world, self.chores.are_done)
+        self.affairs = Affairs(self.chores, world.clock)
         self.idle_after_seconds = world.settings.session_idle_after_seconds
         self.writer = Writer(world.appender, world.database, world.settings, self.fenced, self._room)
         self._by_tag: dict[int, LiveSession] = {}
@@ -83,28 +86,33 @@ class Host:
             return None
         self.starting.add(session_id)
         try:
-            session = self._claim(session_id, delivery)
-            return self._run(session) if session else None
+            claimed = self._claim(session_id, delivery)
+            return self._run(*claimed) if claimed else None
         finally:
             self.starting.discard(session_id)
 
-    def _claim(self, session_id: UUID, delivery: str) -> Session | None:
+    def _claim(self, session_id: UUID, delivery: str) -> tuple[Session, Session | None] | None:
+        """Return what was claimed, and the session whose conversation it goes on with."""
         patience = self.clock.now() + CLAIM_PATIENCE_SECONDS
         while True:
             try:
                 with self.world.database.transaction() as tx:
-                    return claims.claim(tx, session_id, self.world.incarnation, delivery)
+                    session = claims.claim(tx, session_id, self.world.incarnation, delivery)
+                    return None if session is None else (session, sessions.inherit(tx, session))
             except DatabaseUnavailable:
                 if self.clock.now() > patience:
                     raise
                 gevent.sleep(RETRY_SECONDS)
 
-    def _run(self, session: Session) -> Event:
+    def _run(self, session: Session, origin: Session | None) -> Event:
         live = self._admit(session)
         over = self._over[live.id]
+        if session.attempt > 1:  # what a dead worker of this machine left of it must not go on beside us
+            with suppress(DatabaseUnavailable):
+                sweep(self.world)
         try:
             with metrics.SPAWN_SECONDS.time():
-                facts = launch.launch(self.keeper, live, session, self.world.settings)
+                facts = launch.launch(self.keeper, live, session, self.world.settings, origin)
         except SpawnFailed as fault:
             log.warning("session could not be started", session_id=str(live.id), error=fault.detail)
             live.spawn_failed(fault.detail)
@@ -119,8 +127,12 @@ class Host:
         origin = Origin(f"worker:{session.worker_name}", session.request_id)
         journal = stored.journal_of(self.world.database, session)
         live = LiveSession(
-            Identity(session.id, session.fence, tag, origin), self.world.rules_of(session), journal, self
+            Identity(session.id, session.fence, tag, origin, session.priority),
+            self.world.rules_of(session),
+            journal,
+            self,
         )
+        live.driver = driver_of(live, session, self.world.settings)
         self.sessions[live.id] = self._by_tag[tag] = live
         self._over[live.id] = Event()
         self.writer.open(journal)
@@ -132,9 +144,8 @@ class Host:
 
     def _note_started(self, live: LiveSession, facts: claims.Started) -> gevent.Greenlet[Any]:
         """Write that it runs. A database that is away does not stop the process; the lease decides how long."""
-        fence, origin = live.identity.fence, live.identity.origin
+        fence, origin, at = live.identity.fence, live.identity.origin, self.clock.at()
         log.info("session started", session_id=str(live.id), pid=facts.pid, request_id=origin.request_id)
-        at = self.clock.at()
         return self.chores.add(live, lambda tx: claims.started(tx, live.id, fence, facts, origin, at=at))
 
     # What others want.
@@ -149,8 +160,7 @@ class Host:
 
     def stop(self, session_id: UUID, wish: Stop) -> None:
         """Ask a session of ours to end."""
-        live = self.sessions.get(session_id)
-        if live is not None:
+        if live := self.sessions.get(session_id):
             live.stop(wish)
 
     def stop_all(self, wish: Stop) -> None:
@@ -215,15 +225,6 @@ class Host:
         """Note what became of an input."""
         self.mailroom.report(delivery)
 
-    def mark_stopping(self, live: LiveSession, stop: Stop) -> None:
-        """Write `terminating` into the row; where a client asked, it stands there already."""
-        self.chores.add(live, lambda tx: self._mark(tx, live, stop))
-
-    def _mark(self, tx: Transaction, live: LiveSession, stop: Stop) -> None:
-        session = claims.held(tx, live.id, live.identity.fence)
-        if session.status not in FINAL:
-            sessions.ask_to_stop(tx, session, stop.reason, stop.detail, live.identity.origin, at=self.clock.at())
-
     def status_changed(self, live: LiveSession, status: Status) -> None:
         """Write what a session is doing into its row."""
         self.statuses.note(live, status)
@@ -236,9 +237,13 @@ class Host:
         self.chores.wait(live.id)
         self.writer.drain_for_end(live.id)
         reports = self.mailroom.take_reports(live.id)
-        ended = self.chores.insist(live, lambda tx: finishing.write_end(tx, live, how, reports, at=self.clock.at()))
+        hands_over = live.decisions.rules.hands_over and how.reason is Reason.WORKER_SHUTDOWN
+        write = finishing.hand_over if hands_over else finishing.write_end
+        ended = self.chores.insist(live, lambda tx: write(tx, live, how, reports, at=self.clock.at()))
         if ended:
             finishing.tell(self.world.appender, live, ended)
+        if hands_over:
+            self.world.ask_for_start(live.id, live.identity.priority)
         self._forget(live)
 
     def _forget(self, live: LiveSession) -> None:

@@ -15,7 +15,9 @@ from runner import confinement, workspaces
 from runner.confinement import View
 from runner.keeper_link import SpawnRequest
 from runner.plumbing import Letter, Plumbing
-from runner.programs.commands import PATH, command_of
+from runner.programs.catalogue import command_at, usual_command
+from runner.programs.claude_code.starting import source_of
+from runner.programs.commands import PATH
 from runner.terminal import NAME, Terminal
 
 if TYPE_CHECKING:
@@ -31,14 +33,19 @@ if TYPE_CHECKING:
     from runner.workspaces import Place
 
 
-def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Settings) -> Started:
-    """Spawn the session's process and listen to it. Raises SpawnFailed; then nothing is left open."""
-    command = command_of(session, settings)
-    place = workspaces.prepare(settings, session, command)
+def launch(
+    keeper: KeeperLink, live: LiveSession, session: Session, settings: Settings, origin: Session | None = None
+) -> Started:
+    """Spawn the session's process and listen to it. Raises SpawnFailed; then nothing is left open.
+
+    `origin`: the session whose conversation it goes on with.
+    """
+    place = workspaces.prepare(settings, session, usual_command(session, settings))
     try:
+        command = command_at(session, settings, place, source_of(origin))
         ends = ends_for(session, place.user)
         try:
-            pid = keeper.spawn(request_for(live.identity.tag, session, settings, place, ends))
+            pid = keeper.spawn(request_for(live.identity.tag, session, command, settings, place, ends))
         except BaseException:
             ends.close_ours()
             raise
@@ -56,9 +63,10 @@ def launch(keeper: KeeperLink, live: LiveSession, session: Session, settings: Se
     return Started(pid, str(place.directory))
 
 
-def request_for(tag: int, session: Session, settings: Settings, place: Place, ends: Ends) -> SpawnRequest:
-    """Return what the keeper is to execute. Raises SpawnFailed."""
-    command = command_of(session, settings)
+def request_for(
+    tag: int, session: Session, command: Command, settings: Settings, place: Place, ends: Ends
+) -> SpawnRequest:
+    """Return what the keeper is to execute."""
     terminal = session.terminal is not None
     argv, sandboxed = command.argv, None
     if settings.session_sandbox:

@@ -7,16 +7,13 @@ server (marking, finishing) is handed to the host as a chore. Decisions are `run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from signal import SIGINT
 from typing import TYPE_CHECKING
 
 from core import metrics
 from models.inputs import ORDERED, Delivery, Kind, Mail, State
 from models.lifecycle import Reason
-from runner import awaiting, supervision
-from runner.activity import Activity, Doing
-from runner.awaiting import Source
-from runner.plumbing import Ears, Letter, Plumbing
+from runner import supervision
+from runner.plumbing import Ears, Plumbing
 from runner.supervision import Phase, Stop, Supervision
 from streams.entries import EntryKind, timestamp_ms
 
@@ -25,6 +22,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from models.events import Origin
+    from models.lifecycle import Status
+    from runner.programs.driver import Driver
     from runner.surroundings import Surroundings
     from streams.journal import Journal
 
@@ -41,10 +40,14 @@ class Identity:
     fence: int
     tag: int
     origin: Origin
+    priority: str = "normal"
 
 
 class LiveSession:
     """A claimed session until its end is written."""
+
+    driver: Driver
+    """Knows its program. Set right after it is made."""
 
     def __init__(
         self, identity: Identity, rules: supervision.Rules, journal: Journal, surroundings: Surroundings
@@ -57,14 +60,13 @@ class LiveSession:
         self.after_urgent = 0
         self.plumbing: Plumbing | None = None
         self.pid: int | None = None
-        self._activity: Activity | None = None
         self.abandoned = False
         """Fenced: everything is killed, nothing is written any more."""
         self._letters: dict[int, Mail] = {}
         self._early: list[Mail] = []
         self._starved = False
         self._holds = 0
-        self._host = surroundings
+        self.host = surroundings
 
     # What the process does.
 
@@ -76,9 +78,10 @@ class LiveSession:
         """The process runs and its pipes are listened to."""
         self.plumbing = plumbing
         self.pid = pid
-        self._activity = Activity(self._host.idle_after_seconds, self._host.clock.now())
-        self._write(EntryKind.STATUS, {"status": "active"})
-        self._act(self.decisions.started(self._host.clock.now()))
+        self.write(EntryKind.STATUS, {"status": "active"})
+        now = self.host.clock.now()
+        self.driver.started(now)
+        self._act(self.decisions.started(now))
         early, self._early = self._early, []
         for mail in early:
             self._at_once(mail)
@@ -88,16 +91,16 @@ class LiveSession:
         self._act(self.decisions.spawn_failed(error))
 
     def _printed(self, stream: str, chunk: bytes) -> None:
-        self.journal.write_output(stream, chunk, timestamp_ms(self._host.clock.at()))
-        metrics.OUTPUT_BYTES.inc(len(chunk))
-        self._host.news(self)
-        now = self._host.clock.now()
-        if self._activity is not None:
-            self._activity.printed(now, at_prompt=not chunk.endswith((b"\n", b"\r")))
-            self._tell_status(now)
-        self._act(self.decisions.printed(self.journal.offset, now))
-        if not self._host.has_room(self.id) and self.plumbing is not None:
+        self.driver.printed(stream, chunk, self.host.clock.now())
+        if not self.host.has_room(self.id) and self.plumbing is not None:
             self.plumbing.pause()
+
+    def put_out(self, stream: str, chunk: bytes) -> None:
+        """Write output into the log."""
+        self.journal.write_output(stream, chunk, timestamp_ms(self.host.clock.at()))
+        metrics.OUTPUT_BYTES.inc(len(chunk))
+        self.host.news(self)
+        self._act(self.decisions.printed(self.journal.offset, self.host.clock.now()))
 
     def room(self) -> None:
         """What was printed is saved: read on."""
@@ -105,17 +108,18 @@ class LiveSession:
             self.plumbing.resume()
 
     def _drained(self) -> None:
+        self.driver.drained()
         self._act(self.decisions.drained())
 
     def exited(self, how: supervision.Exit) -> None:
         """The keeper reaped the main process."""
-        self._act(self.decisions.exited(how, self._host.clock.now()))
+        self._act(self.decisions.exited(how, self.host.clock.now()))
 
     def emptied(self) -> None:
         """The keeper says that nothing of the session lives."""
         if self.plumbing is not None and self.plumbing.terminal is not None:
             self.plumbing.terminal.hang_up()
-        self._act(self.decisions.emptied(self._host.clock.now()))
+        self._act(self.decisions.emptied(self.host.clock.now()))
 
     def keeper_lost(self) -> None:
         """The keeper died; whatever it kept is swept."""
@@ -125,54 +129,46 @@ class LiveSession:
 
     def stop(self, wish: Stop) -> None:
         """Somebody wants the session gone."""
-        self._act(self.decisions.stop(wish, self._host.clock.now()))
+        self._act(self.decisions.stop(wish, self.host.clock.now()))
 
     def exceeded(self, limit: Stop) -> None:
         """It has overrun a limit."""
-        self._act(self.decisions.exceeded(limit, self._host.clock.now()))
+        self._act(self.decisions.exceeded(limit, self.host.clock.now()))
 
     def hurry(self) -> None:
         """The grace is over for everybody: the worker must leave."""
-        self._act(self.decisions.hurry(self._host.clock.now()))
+        self._act(self.decisions.hurry(self.host.clock.now()))
 
     def tick(self) -> None:
         """Time passed. The beginning of a character whose rest did not come in 100 ms goes out as it is."""
         if self.journal.held_bytes and self._holds == self.journal.holds:
             self.journal.flush_held()
-            self._host.news(self)
+            self.host.news(self)
         self._holds = self.journal.holds
-        now = self._host.clock.now()
+        now = self.host.clock.now()
         if self.plumbing is not None and self.plumbing.paused:  # it may print; we do not listen
             self.decisions.stirred(now)
-        self._tell_status(now)
+        self.driver.tick(now)
         self._act(self.decisions.tick(now))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process runs, and nobody wants it gone."""
+        return self.decisions.phase is Phase.RUNNING and not self.abandoned
 
     def look_due(self, now: float) -> bool:
         """Whether it is worth looking at what the process does."""
-        return self._activity is not None and self.decisions.phase is Phase.RUNNING and self._activity.look_due(now)
+        return self.is_running and self.driver.look_due(now)
 
     def look(self, now: float) -> None:
         """Look at what the process does."""
-        if self._activity is None or self.plumbing is None or self.pid is None:
-            return
-        self._activity.saw(self._doing(self.plumbing, self.pid), now)
-        self._tell_status(now)
+        self.driver.look(now)
 
-    def _doing(self, plumbing: Plumbing, pid: int) -> Doing:
-        terminal, pipe = plumbing.terminal, plumbing.stdin_identity()
-        if pipe is None or plumbing.unread() or plumbing.paused:
-            return Doing.BUSY  # nothing to wait for, or it has not come to what it was given
-        if terminal is None:
-            return awaiting.look(pid, Source(pipe=pipe))
-        return awaiting.look(pid, Source(terminal=terminal.device, foreground=terminal.foreground()))
-
-    def _tell_status(self, now: float) -> None:
-        if self._activity is None or self.decisions.phase is not Phase.RUNNING or self.abandoned:
-            return
-        status = self._activity.change(now)
-        if status is not None:
-            self._write(EntryKind.STATUS, {"status": str(status)})
-            self._host.status_changed(self, status)
+    def show(self, status: Status) -> None:
+        """Say what it has come to."""
+        if self.is_running:
+            self.write(EntryKind.STATUS, {"status": str(status)})
+            self.host.status_changed(self, status)
 
     def receive(self, mail: Mail) -> None:
         """Carry out one row of the mailbox. Rows come in order; the numbers seen are never taken twice."""
@@ -181,7 +177,7 @@ class LiveSession:
             self._to_stdin(mail)
             return
         self.after_urgent = mail.input_seq
-        if self.plumbing is None and mail.kind in (Kind.SIGNAL, Kind.INTERRUPT):
+        if self.plumbing is None and mail.kind in (Kind.SIGNAL, Kind.INTERRUPT, Kind.ANSWER):
             self._early.append(mail)
         else:
             self._at_once(mail)
@@ -194,11 +190,10 @@ class LiveSession:
     def _to_stdin(self, mail: Mail) -> None:
         assert self.plumbing is not None  # no rows are asked for before the start
         if mail.kind is Kind.RESIZE and self.plumbing.terminal is None:
-            self._tell(mail.input_seq, State.FAILED, "no_terminal")
+            self.tell(mail.input_seq, State.FAILED, "no_terminal")
             return
         self._letters[mail.input_seq] = mail
-        size = (mail.detail["rows"], mail.detail["cols"]) if mail.kind is Kind.RESIZE else None
-        self.plumbing.write(Letter(mail.input_seq, mail.body, eof=mail.kind is Kind.EOF, size=size))
+        self.plumbing.write(self.driver.letter(mail))
 
     def _at_once(self, mail: Mail) -> None:
         match mail.kind:
@@ -208,48 +203,49 @@ class LiveSession:
                 self.decisions.told(int(mail.detail["number"]))
                 self._signal(int(mail.detail["number"]))
             case Kind.INTERRUPT:
-                self._interrupt()
+                self.driver.interrupt()
             case Kind.EXTEND:
-                self.decisions.extend(float(mail.detail["seconds"]), self._host.clock.now())
-            case _:  # a newer web tier's
-                self._tell(mail.input_seq, State.FAILED, "unknown_kind")
+                self.decisions.extend(float(mail.detail["seconds"]), self.host.clock.now())
+            case Kind.ANSWER:
+                self._answer(mail)
                 return
-        self._tell(mail.input_seq, State.WRITTEN)
+            case _:  # a newer web tier's
+                self.tell(mail.input_seq, State.FAILED, "unknown_kind")
+                return
+        self.tell(mail.input_seq, State.WRITTEN)
 
     def _signal(self, number: int) -> None:
         """Signal whom a person would reach: the foreground of a terminal, else the main process's group."""
         terminal = self.plumbing.terminal if self.plumbing else None
-        self._host.signal(self.identity.tag, number, group=terminal.foreground() if terminal else None)
+        self.host.signal(self.identity.tag, number, group=terminal.foreground() if terminal else None)
 
-    def _interrupt(self) -> None:
-        """Do what ^C does."""
-        terminal = self.plumbing.terminal if self.plumbing else None
-        if terminal is None or self.plumbing is None:
-            self._host.signal(self.identity.tag, SIGINT)
-        elif keys := terminal.interrupt():
-            self.plumbing.type_now(keys)
+    def _answer(self, mail: Mail) -> None:
+        self._letters[mail.input_seq] = mail
+        refused = self.driver.answer(mail)
+        if refused is not None:
+            self._letters.pop(mail.input_seq, None)
+            self.tell(mail.input_seq, *refused)
 
     def _written(self, input_seq: int) -> None:
         mail = self._letters.pop(input_seq)
-        now = self._host.clock.now()
+        now = self.host.clock.now()
         self.decisions.stirred(now)
-        if self._activity is not None:
-            self._activity.given_input(now)
-            self._tell_status(now)
-        if mail.kind is not Kind.RESIZE:
-            self._write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
-        self._tell(input_seq, State.WRITTEN)
+        if mail.kind in (Kind.INPUT, Kind.EOF):
+            self.write(EntryKind.INPUT, {"input_id": str(mail.input_id), "input_seq": input_seq})
+        self.tell(input_seq, State.WRITTEN)
+        self.driver.written(mail, now)
         if self._starved and self.plumbing is not None and self.plumbing.waiting_bytes <= MAX_WAITING_BYTES // 2:
             self._starved = False
-            self._host.look([self.id])
+            self.host.look([self.id])
 
     def _refused(self, input_seq: int, reason: str) -> None:
         self._letters.pop(input_seq, None)
-        self._tell(input_seq, State.FAILED, reason)
+        self.tell(input_seq, State.FAILED, reason)
 
-    def _tell(self, input_seq: int, state: State, reason: str | None = None) -> None:
-        at = self._host.clock.at()
-        self._host.delivered(Delivery(self.id, input_seq, state, at, reason, self.journal.offset))
+    def tell(self, input_seq: int, state: State, reason: str | None = None) -> None:
+        """Report what became of a row."""
+        at = self.host.clock.at()
+        self.host.delivered(Delivery(self.id, input_seq, state, at, reason, self.journal.offset))
 
     # Carrying out decisions.
 
@@ -262,22 +258,25 @@ class LiveSession:
     def _carry_out(self, action: supervision.Action) -> None:
         match action:
             case supervision.Signal(number):
-                self._host.signal_all(self.identity.tag, number)
+                self.host.signal_all(self.identity.tag, number)
+            case supervision.AskToLeave():
+                self.driver.leave(self.host.clock.now())
             case supervision.EndAll():
                 if self.decisions.killing:
                     metrics.SESSIONS_KILLED.inc()
-                self._host.end_all(self.identity.tag)
+                self.host.end_all(self.identity.tag)
             case supervision.ReplaceKeeper():
-                self._host.replace_keeper()
+                self.host.replace_keeper()
             case supervision.MarkStopping(stop):
-                self._write(EntryKind.STATUS, {"status": "terminating", "reason": str(stop.reason)})
-                self._host.mark_stopping(self, stop)
+                self.write(EntryKind.STATUS, {"status": "terminating", "reason": str(stop.reason)})
+                self.host.affairs.stopping(self, stop)
             case supervision.Finish():
-                self._host.finish(self, action)
+                self.host.finish(self, action)
 
-    def _write(self, kind: EntryKind, fields: dict[str, object]) -> None:
-        self.journal.write(kind, fields, timestamp_ms(self._host.clock.at()))
-        self._host.news(self)
+    def write(self, kind: EntryKind, fields: dict[str, object], data: bytes = b"") -> None:
+        """Write an entry that is no output. `data`: what it was made from, if that is to be kept."""
+        self.journal.write(kind, fields, timestamp_ms(self.host.clock.at()), data)
+        self.host.news(self)
 
     def close(self) -> None:
         """Let go of the pipes."""

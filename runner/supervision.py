@@ -29,6 +29,9 @@ SWEEP_LIMIT_SECONDS: Final = 15.0
 """A keeper that does not say "empty" that long after it was told to kill everything is stuck."""
 
 
+BY_SIGTERM: Final = 128 + SIGTERM
+"""How a program exits that catches a SIGTERM and goes."""
+
 LINGER_SECONDS: Final = 1.0
 """How long after such a death the worker may be told as well."""
 
@@ -45,6 +48,10 @@ class Rules:
     """How long it may neither print nor be given input."""
     stop_signals: tuple[int, ...] = (SIGTERM,)
     """What asks it to leave."""
+    ask_seconds: float | None = None
+    """How long a program that is asked in its own words may take before it is sent signals. None: it has no words for that."""
+    hands_over: bool = False
+    """Whether it goes on elsewhere when its worker leaves: then nobody is told that it is being stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,11 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class AskToLeave:
+    """Ask the program to leave, in its own words."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndAll:
     """Have the keeper kill all that is left of the session, and say when nothing is."""
 
@@ -97,7 +109,7 @@ class Finish:
     error: str | None = None
 
 
-Action = MarkStopping | Signal | EndAll | ReplaceKeeper | Finish
+Action = MarkStopping | AskToLeave | Signal | EndAll | ReplaceKeeper | Finish
 
 
 class Phase(Enum):
@@ -130,6 +142,9 @@ class Supervision:
         """Whether its pipes are read: before that nothing it printed is known, and no time runs out."""
         self._drained = False
         self._killing = False
+        self._asked = False
+        """Whether it was asked to leave in its own words, and sent no signal yet."""
+        self._fine = {0}
 
     @property
     def over(self) -> bool:
@@ -177,12 +192,14 @@ class Supervision:
         if wish.reason is not Reason.WORKER_SHUTDOWN or not self._died_of_a_stranger:
             return []
         self._stop = wish
-        return [MarkStopping(wish), *(self._finish() if self.phase is Phase.LINGERING else [])]
+        marks = [] if self._is_handed_over else [MarkStopping(wish)]
+        return [*marks, *(self._finish() if self.phase is Phase.LINGERING else [])]
 
     @property
     def _died_of_a_stranger(self) -> bool:
         """Whether it died of a SIGTERM that nobody here sent."""
-        return self._exit.signal == "TERM" and self._stop is None and not self._told_to_leave
+        died = self._exit.signal == "TERM" or (self.rules.hands_over and self._exit.code == BY_SIGTERM)
+        return died and self._stop is None and not self._told_to_leave
 
     def told(self, number: int) -> None:
         """A client had a signal sent to it."""
@@ -191,9 +208,26 @@ class Supervision:
     def _begin_stop(self, now: float) -> list[Action]:
         assert self._stop is not None
         self.phase = Phase.STOPPING
+        marks = [] if self._is_handed_over else [MarkStopping(self._stop)]
+        if self.rules.ask_seconds is None:
+            return [*marks, *self._send_signals(now)]
+        self._asked = True
+        self.deadline = now + self.rules.ask_seconds
+        return [*marks, AskToLeave()]
+
+    def _send_signals(self, now: float) -> list[Action]:
+        self._asked = False
         self.deadline = now + self.rules.grace_seconds
         # What is stopped (SIGSTOP, ^Z) hears nothing else before it is continued.
-        return [MarkStopping(self._stop), *map(Signal, (*self.rules.stop_signals, SIGCONT))]
+        return [*map(Signal, (*self.rules.stop_signals, SIGCONT))]
+
+    @property
+    def _is_handed_over(self) -> bool:
+        return self.rules.hands_over and self._stop is not None and self._stop.reason is Reason.WORKER_SHUTDOWN
+
+    def input_ended(self, fine: set[int]) -> None:
+        """Its input was ended: codes with which it may exit then without having failed."""
+        self._fine = {0, *fine}
 
     def stirred(self, now: float) -> None:
         """It was given input, or may have printed: the worker does not read its output just now."""
@@ -270,6 +304,8 @@ class Supervision:
             return self._conclude()
         if self.phase is Phase.LINGERING:
             return self._finish()
+        if self._asked and self.phase is Phase.STOPPING and not self._killing:
+            return self._send_signals(now)
         self.deadline = now + SWEEP_LIMIT_SECONDS
         if self.phase is Phase.STOPPING and not self._killing:
             self._killing = True
@@ -280,6 +316,7 @@ class Supervision:
         """There is no time for the grace: a stop that is under way becomes a kill."""
         if self.phase is not Phase.STOPPING or self._killing:
             return []
+        self._asked = False
         self.deadline = now
         return self.tick(now)
 
@@ -296,11 +333,10 @@ class Supervision:
     def _finish(self, error: str | None = None) -> list[Action]:
         self.phase = Phase.OVER
         self.deadline = None
-        stop = self._stop or Stop(_reason_of(self._exit))
+        stop = self._stop or Stop(self._reason())
         return [Finish(stop.reason, stop.detail, self._exit, error)]
 
-
-def _reason_of(how: Exit) -> Reason:
-    if how.signal is not None:
-        return Reason.SIGNAL
-    return Reason.EXITED if how.code == 0 else Reason.EXIT_CODE
+    def _reason(self) -> Reason:
+        if self._exit.signal is not None:
+            return Reason.SIGNAL
+        return Reason.EXITED if self._exit.code in self._fine else Reason.EXIT_CODE

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from signal import SIGHUP, SIGTERM
+from signal import SIGHUP
 from typing import TYPE_CHECKING
 
 from core.errors import SpawnFailed
-from runner.programs.commands import command_of
+from runner.programs.catalogue import usual_command
+from runner.programs.commands import Command
 from runner.supervision import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from core.clock import Clock
@@ -30,6 +32,8 @@ class World:
     clock: Clock
     incarnation: UUID
     name: str
+    ask_for_start: Callable[[UUID, str], object]
+    """Let a worker be asked to run a session that was given back, at a priority. Never raises: housekeeping asks as well, later."""
 
     @property
     def tag(self) -> int:
@@ -39,10 +43,10 @@ class World:
     def rules_of(self, session: Session) -> Rules:
         """Return the limits that hold for a session."""
         try:
-            command = command_of(session, self.settings)
-            asks, grace = command.stop_signal, command.grace_seconds
+            command = usual_command(session, self.settings)
         except SpawnFailed:  # it will not start, and says so then
-            asks, grace = SIGTERM, None
+            command = Command(())
+        asks, grace = command.stop_signal, command.grace_seconds
         return Rules(
             grace_seconds=self.settings.terminate_grace_seconds if grace is None else grace,
             run_seconds=session.timeout_seconds,
@@ -51,6 +55,8 @@ class World:
             idle_seconds=session.idle_timeout_seconds,
             # Interactive shells ignore TERM; that their terminal is gone they heed.
             stop_signals=(asks,) if session.terminal is None else (asks, SIGHUP),
+            ask_seconds=command.ask_seconds,
+            hands_over=command.hands_over,
         )
 
 

@@ -34,7 +34,10 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One numbered item. An output entry has fields `offset` and `stream`, and the exact bytes as data."""
+    """One numbered item. An output entry has fields `offset` and `stream`, and the exact bytes as data.
+
+    An agent entry's data is the program's own line, from which its fields were read.
+    """
 
     seq: int
     kind: EntryKind

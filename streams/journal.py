@@ -117,9 +117,10 @@ class Journal:
         for stream, data in held.items():
             self._draft_output(stream, data, self.last_output_at_ms or 0)
 
-    def write(self, kind: EntryKind, fields: dict[str, Any], at_ms: int) -> None:
-        """Take an entry that is not output."""
-        self._drafts.append(_Draft(kind, at_ms, fields))
+    def write(self, kind: EntryKind, fields: dict[str, Any], at_ms: int, data: bytes = b"") -> None:
+        """Take an entry that is not output. `data`: what it was made from, if that is to be kept."""
+        self._drafts.append(_Draft(kind, at_ms, fields, [data], len(data)))
+        self._draft_bytes += len(data)
 
     def _draft_output(self, stream: str, data: bytes, at_ms: int) -> None:
         while data:
@@ -156,7 +157,7 @@ class Journal:
 
     def _entry(self, draft: _Draft) -> Entry:
         if draft.kind is not EntryKind.OUTPUT:
-            return Entry(self.seq, draft.kind, draft.at_ms, draft.fields)
+            return Entry(self.seq, draft.kind, draft.at_ms, draft.fields, b"".join(draft.chunks))
         data = b"".join(draft.chunks)
         self._sha256.update(data)
         fields = {"offset": self.formed_offset, **draft.fields}

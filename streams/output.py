@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from core.errors import OutputExpired
 from models import segments
-from streams.entries import unpack_all
+from streams.entries import EntryKind, unpack_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,9 @@ class Slice:
 
 
 def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = False) -> Slice:
-    """Return at most `limit` bytes of output from `offset` on: all there is now. Raises DatabaseUnavailable.
+    """Return at most `limit` bytes of output from `offset` on: all there is now.
 
+    Raises DatabaseUnavailable; OutputExpired if some of it is gone: what is left is never joined over a hole.
     `ended`: the caller knows that the session's end is written; Redis need not be asked.
     """
     seq = seq_before(log, session_id, offset)
@@ -48,6 +50,8 @@ def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = F
         reading = log.read(session_id, seq, ended=ended)
         for entry in reading.entries:
             seq = entry.seq
+            if begin(entry) > offset + size:
+                raise OutputExpired
             if entry.is_output and entry.end_offset > offset:
                 piece = entry.data[max(0, offset - entry.offset) :][: limit - size]
                 pieces.append(piece)
@@ -56,6 +60,20 @@ def read(log: Log, session_id: UUID, offset: int, limit: int, *, ended: bool = F
                     return Slice(offset, b"".join(pieces), complete=False)
         if reading.ended or not reading.entries:
             return Slice(offset, b"".join(pieces), complete=reading.ended)
+
+
+def begin(entry: Entry) -> int:
+    """Return how much was printed before what an entry brings, as far as it says so."""
+    if entry.is_output:
+        return entry.offset
+    return int(entry.fields["output_bytes"]) if entry.kind is EntryKind.TERMINATED else 0
+
+
+def refuse_gone(log: Log, session_id: UUID, offset: int) -> None:
+    """See that the output of an ended session is there from a byte on. Raises OutputExpired."""
+    with log.database.transaction() as tx:
+        if segments.begin(tx, session_id) > offset:
+            raise OutputExpired
 
 
 def seq_before(log: Log, session_id: UUID, offset: int) -> int:

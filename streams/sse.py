@@ -37,6 +37,8 @@ def frame(entry: Entry, *, as_base64: bool = False) -> bytes:
 def members(entry: Entry, *, as_base64: bool = False) -> dict[str, Any]:
     """Return what an entry says, as a flat JSON object."""
     shown = _output(entry, as_base64) if entry.is_output else dict(entry.fields)
+    if as_base64 and entry.data and not entry.is_output:  # exactly what its program said
+        shown = {"type": shown.get("type"), "line": entry.data.decode(errors="replace")}
     shown["timestamp"] = timestamp(entry.at_ms)
     return shown
 

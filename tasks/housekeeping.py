@@ -16,7 +16,7 @@ from sqlalchemy import text
 from core import metrics
 from core.errors import DatabaseUnavailable
 from models import backlog, idempotency, workers
-from tasks.expiry import EventExpiry
+from tasks.expiry import Turns
 from tasks.queue import SESSIONS, direct_name, redis_lists
 from tasks.sealing import Sealer
 from tasks.takeover import KEPT_BY_NOBODY, WORKER_LOST, Salvage
@@ -56,7 +56,7 @@ class Housekeeper:
         self._means = means
         self._waiting_for_redis: dict[UUID, float] = {}
         self._sealer = Sealer(means.database, means.settings, means.clock)
-        self._expiry = EventExpiry(means.database, means.settings, means.clock)
+        self._expiry = Turns(means.database, means.settings, means.clock)
 
     def keep(self, stop: threading.Event) -> None:
         """Take the lock as soon as it is free, then do a round every few seconds, until told to stop."""

@@ -12,6 +12,7 @@ import structlog
 
 from core import metrics
 from core.errors import Fenced
+from core.programs import is_resumable
 from models import claims, segments
 from models.endings import Ending
 from models.events import Origin
@@ -126,8 +127,10 @@ class Settled:
 
 def can_begin_again(session: Session, settings: Settings) -> bool:
     """Whether a session whose worker is lost is started again: nobody stops it, its program can resume, and not too often."""
-    resumable = any(each.name == session.program and each.resumable for each in settings.programs)
-    return resumable and session.status != Status.TERMINATING and session.attempt <= settings.session_restarts
+    # That its worker left before it, for an update perhaps, is no sign of what it does to workers.
+    lost = session.attempt - (session.program_state or {}).get("hand_overs", 0)
+    may = is_resumable(session.program, settings.programs) and lost <= settings.session_restarts
+    return may and session.status != Status.TERMINATING
 
 
 WORKER_LOST = Ending(Reason.WORKER_LOST, error="the worker that ran this session was lost", holder_alive=False)

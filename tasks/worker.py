@@ -51,6 +51,7 @@ from tasks.runtime import Runtime, install
 
 if TYPE_CHECKING:
     from core.settings import Settings
+    from tasks.queue import TaskQueue
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ SPARE_TASKS = 32
 LEASE_STATEMENT_SECONDS = 2.0
 
 
-def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
+def open_runtime(settings: Settings, node: str, world: World, queue: TaskQueue) -> Runtime:
     """Open everything this worker holds and make it known. The order matters: first alive, then able to be asked."""
     _arrive(world, node)
     host = Host(world)
@@ -73,7 +74,6 @@ def open_runtime(settings: Settings, node: str, world: World) -> Runtime:
     spawn_vital("node sweep", keep_sweeping, world)
     spawn_vital("workspaces", keep_removing, world)
     spawn_vital("bells", listen, settings, world.incarnation, host.look)
-    queue = sender(settings)
     # If the broker is away, so is the consumer, and finds its queue added when it is back.
     capacity = Capacity(settings.worker_slots, lambda: queue.nudge(node))
     spawn_vital("slots", capacity.keep_consuming)
@@ -148,6 +148,7 @@ def main() -> int:
     # Unique unless the operator names it: two workers of one name on one host would declare each other lost.
     name = settings.worker_name or f"worker-{os.getpid()}"
     node = f"{name}-{incarnation.hex[-8:]}@{socket.gethostname()}"
+    queue = sender(settings)
     world = World(
         settings=settings,
         database=Database.open(settings, gevent=True),
@@ -155,9 +156,10 @@ def main() -> int:
         clock=SystemClock(),
         incarnation=incarnation,
         name=name,
+        ask_for_start=lambda session_id, priority: queue.start(session_id, priority=priority),
     )
     try:
-        runtime = open_runtime(settings, node, world)
+        runtime = open_runtime(settings, node, world, queue)
     except DatabaseUnavailable as fault:
         log.critical("the worker cannot start without PostgreSQL", error=str(fault.__cause__))
         return 69

@@ -8,7 +8,7 @@ import pytest
 
 from core.settings import Settings
 
-pytest_plugins = ["tests.servers", "tests.needs"]
+pytest_plugins = ["tests.servers", "tests.needs", "tests.agents", "tests.talks"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

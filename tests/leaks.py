@@ -89,8 +89,10 @@ class Secrets:
     def know_exchange(self, body: object, answer: bytes) -> None:
         """Remember what a request gave away, and what its answer did."""
         for found in MINTED.findall(answer):
-            self.know(found.decode(), "a key, a ticket, a webhook's secret")
-            self.know(found.decode().rpartition("_")[2], "the secret of a key, a ticket, a webhook")
+            text = found.decode()  # its end is the secret: whoever wrote all of it wrote that
+            self.know(
+                text.split("_", 2 if text.startswith(BEGINNING) else 1)[-1], "a key, a ticket, a webhook's secret"
+            )
         env = body.get("env") if isinstance(body, dict) else None
         for name, value in env.items() if isinstance(env, dict) else ():
             if isinstance(value, str) and len(value) >= SHORTEST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -16,7 +17,6 @@ from tests.leaks import KNOWN, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from jelmore.embedded import EmbeddedServer
 
@@ -70,17 +70,31 @@ def on_server(postgres: Postgres, statement: sql.Composable) -> None:
         connection.close()
 
 
+def programs_of(postgres: Postgres) -> str:
+    """Return where pg_dump is, as new as the server."""
+    return str(Path(postgres.command()[0]).parent)
+
+
 @pytest.fixture(scope="session")
 def new_database(postgres: Postgres) -> Iterator[Callable[[], str]]:
     """Return a maker of databases with the tables in them; cloning a migrated one takes 30 ms. All are looked through."""
     on_server(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     upgrade(load_settings({"DATABASE_URL": postgres.url_of(TEMPLATE)}).database_url)
+    yield from _copies(postgres, TEMPLATE)
 
+
+@pytest.fixture(scope="session")
+def empty_database(postgres: Postgres) -> Iterator[Callable[[], str]]:
+    """Return a maker of databases as createdb leaves them. All are looked through."""
+    yield from _copies(postgres, "template1")
+
+
+def _copies(postgres: Postgres, template: str) -> Iterator[Callable[[], str]]:
     made: list[str] = []
 
     def make() -> str:
         name = f"test_{next(_numbers)}"
-        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         on_server(postgres, clone)
         made.append(postgres.url_of(name))
         return made[-1]

@@ -108,6 +108,7 @@ class Service:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.valkey.url,
             "JELMORE_HOME": str(self.home),
+            "DEFAULT_PROGRAM": "shell",
             "SESSION_ROOTS": json.dumps([str(self.home)]),
             "MAX_CONCURRENT_SESSIONS": "1000",
             "LOG_FORMAT": "json",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import structlog
 from gevent.pool import Pool
@@ -17,6 +18,7 @@ from app import json_input, stopping
 from app.api import messages as said
 from app.api.controls import ending_input, interrupting, resizing, signalling
 from app.api.inputs import accept_message
+from app.api.requests import accept_decision
 from app.api.streams import kinds_named
 from app.asking import accept, outcome
 from app.auth import current_caller, need
@@ -33,7 +35,6 @@ from streams.entries import EntryKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from app.api.messages import Message
     from app.asking import Asked, Question
@@ -141,6 +142,9 @@ class Answers:
                     reason = message.reason or stopping.USER_TERMINATED
                     ending = stopping.told(stopping.request(self._web, self._session_id, reason))
                     self._say("command_result", {"command": message.type, **ending}, message.id)
+                case said.Answer():
+                    asked = accept_decision(self._session_id, UUID(message.request_id), message)
+                    self._outcomes.spawn(copy_context().run, self._tell_outcome, message, asked)
                 case _:
                     asked = accept(self._session_id, _question(message))
                     self._outcomes.spawn(copy_context().run, self._tell_outcome, message, asked)

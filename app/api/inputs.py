@@ -13,9 +13,11 @@ from pydantic import Field
 
 from app import request_id
 from app.api.root import blueprint
-from app.api.schemas import InputRequest, InputView
+from app.api.schemas import InputRequest
+from app.api.shown import InputView
 from app.auth import current_caller, requires
 from app.bodies import read_body
+from app.conversations import refused
 from app.idempotency import Effect, claimed, once, perform
 from app.keyring import Permission
 from app.origin import deed, note, origin
@@ -23,6 +25,7 @@ from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import LineTooLong
 from core.ids import uuid7
+from core.programs import CONVERSATIONS
 from models import inputs, sessions
 from models.inputs import Kind, NewInput
 from models.mailings import Letter
@@ -88,8 +91,8 @@ def _accept(web: Web, session_id: UUID, wanted: InputRequest, tx: Transaction | 
 def _accept_alone(tx: Transaction, session_id: UUID, wanted: InputRequest, *, at: datetime) -> Accepted:
     """Accept input in a transaction, or raise what says why not."""
     session = inputs.open_mailbox(tx, session_id, current_caller().sees, at=at)
-    body = wanted.exact(terminal=session.terminal is not None)
-    row = inputs.accept(tx, session, NewInput(Kind.INPUT, body, metadata=wanted.metadata), origin(), at=at)
+    new = said(wanted) if session.program in CONVERSATIONS else typed(wanted, terminal=session.terminal is not None)
+    row = inputs.accept(tx, session, new, origin(), at=at)
     note(tx, ACTION, session_id, at=at, detail={"input_id": str(row.input_id)})
     return row
 
@@ -107,11 +110,28 @@ def _letter(session_id: UUID, wanted: InputRequest, *, at: datetime) -> Letter:
         owner=current_caller().sees,
         body=wanted.exact(terminal=False).decode(),
         body_at_terminal=at_terminal,
+        said=wanted.input,
+        mode=wanted.mode,
         metadata=wanted.metadata,
         origin=origin(),
         at=at,
         deed=deed(ACTION, session_id, at=at, detail={"input_id": str(input_id)}),
     )
+
+
+def typed(wanted: InputRequest, *, terminal: bool) -> NewInput:
+    """Return what is written to any program. Raises LineTooLong, ValidationFailed."""
+    if wanted.mode != "queue":
+        raise refused("mode", "its program does not converse: input has its place behind what was sent before")
+    return NewInput(Kind.INPUT, wanted.exact(terminal=terminal), metadata=wanted.metadata)
+
+
+def said(wanted: InputRequest) -> NewInput:
+    """Return what is said to a program that converses: the text as it is. Raises ValidationFailed."""
+    if not wanted.input.strip():
+        raise refused("input", "says nothing")
+    detail = None if wanted.mode == "queue" else {"mode": wanted.mode}
+    return NewInput(Kind.INPUT, wanted.input.encode(), detail, wanted.metadata)
 
 
 @blueprint.get("/sessions/<session_id:session_id>/inputs")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from app.api.schemas import INPUT_BYTES, Body, InputRequest, SignalName, TerminalSize, at_most, whole
+from app.api.requests import DecisionRequest
+from app.api.schemas import INPUT_BYTES, Body, InputRequest, Mode, SessionId, SignalName, TerminalSize, at_most, whole
 from app.bodies import validated
 from core.errors import ValidationFailed
 
@@ -56,10 +57,11 @@ class Input(Message):
     content: Annotated[str, at_most(INPUT_BYTES)]
     newline: bool = True
     raw: bool = False
+    mode: Mode = "queue"
 
     def as_request(self) -> InputRequest:
         """Return the body of the POST that would do the same."""
-        given = {name: getattr(self, name) for name in ("newline", "raw") if name in self.model_fields_set}
+        given = {name: getattr(self, name) for name in ("newline", "raw", "mode") if name in self.model_fields_set}
         return InputRequest(input=self.content, **given)
 
 
@@ -88,6 +90,13 @@ class Interrupt(Message):
     type: Literal["interrupt"]
 
 
+class Answer(DecisionRequest, Message):
+    """Decide what the program asked for, as POST requests/{request_id} does; answered by `command_result`."""
+
+    type: Literal["answer"]
+    request_id: SessionId
+
+
 class Terminate(Message):
     """End the session; answered by `command_result`, before it has ended."""
 
@@ -105,6 +114,7 @@ MESSAGES: Final[Mapping[str, type[Message]]] = MappingProxyType(
         "signal": Signal,
         "eof": Eof,
         "interrupt": Interrupt,
+        "answer": Answer,
         "terminate": Terminate,
     }
 )

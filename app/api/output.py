@@ -37,14 +37,14 @@ RANGES: Final = {"Accept-Ranges": "bytes"}
 class Page(Query):
     """GET /sessions/{id}/output. `offset` and `limit` are bytes; `tail`, in the place of `offset`: lines before the end.
 
-    `view`: text, or the bytes that were printed.
+    `view`: text (plain is the same), or the bytes that were printed.
     """
 
     offset: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tail: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     limit: Annotated[int, Field(ge=1, le=8 * MIB)] = MIB
     encoding: Literal["utf-8", "base64"] = "utf-8"
-    view: Literal["text", "raw"] = "text"
+    view: Literal["text", "plain", "raw"] = "text"
 
     @property
     def as_bytes(self) -> bool:

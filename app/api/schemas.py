@@ -10,11 +10,11 @@ from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from app.api.shown import Usage
 from app.times import Instant  # noqa: TC001  (as above)
 from core.errors import LineTooLong
 
 if TYPE_CHECKING:
-    from models.inputs import Shown
     from models.tables import Session
 
 KIB: Final = 1024
@@ -87,6 +87,11 @@ SignalName = Annotated[
 ]
 
 
+SessionId = Annotated[
+    str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", json_schema_extra={"format": "uuid"})
+]
+
+
 class Body(BaseModel):
     """A JSON object of a client. Unknown members are refused; null in an optional one is as if it were absent."""
 
@@ -121,6 +126,23 @@ class SessionRequest(Body):
     terminal: TerminalSize | None = None
     idle_timeout_seconds: IdleSeconds | None = None
     priority: Literal["low", "normal", "high"] = "normal"
+    program_options: dict[str, Any] | None = None
+    fork_of: SessionId | None = None
+
+
+class ResumeRequest(Body):
+    """POST /sessions/{id}/resume. What is left out is as it was."""
+
+    query: Annotated[str, Field(min_length=1), at_most(QUERY_BYTES)]
+    metadata: Metadata | None = None
+    timeout_minutes: Minutes | None = None
+    env: Environment = Field(default_factory=dict)
+    idle_timeout_seconds: IdleSeconds | None = None
+    priority: Literal["low", "normal", "high"] | None = None
+    program_options: dict[str, Any] | None = None
+
+
+Mode = Literal["queue", "steer", "interrupt"]
 
 
 class InputRequest(Body):
@@ -130,6 +152,8 @@ class InputRequest(Body):
     metadata: Metadata | None = None
     newline: bool = True
     raw: bool = False
+    mode: Mode = "queue"
+    """Of programs that converse: behind what is said already, as early as it can be taken, or at once."""
 
     def exact(self, *, terminal: bool) -> bytes:
         """Return the bytes the program gets: with the end of a line, unless it is there or not wanted.
@@ -197,6 +221,10 @@ class SessionView(BaseModel):
     priority: str
     idle_timeout_seconds: int | None
     queue_position: int | None
+    program_options: dict[str, Any] | None
+    usage: Usage | None
+    resumed_from: UUID | None
+    fork_of: UUID | None
 
     @classmethod
     def of(cls, session: Session, queue_position: int | None = None) -> Self:
@@ -232,6 +260,10 @@ class SessionView(BaseModel):
             priority=session.priority,
             idle_timeout_seconds=session.idle_timeout_seconds,
             queue_position=queue_position,
+            program_options=session.program_options,
+            usage=Usage.of(session.program_state),
+            resumed_from=session.resumed_from,
+            fork_of=session.fork_of,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -241,42 +273,3 @@ class SessionView(BaseModel):
     def as_text(self) -> str:
         """Return the members as JSON."""
         return self.model_dump_json()
-
-
-class InputView(BaseModel):
-    """A row of the mailbox as GET /sessions/{id}/inputs shows it: never what was typed, which may be a password."""
-
-    input_id: UUID
-    input_seq: int
-    kind: str
-    state: str
-    reason: str | None
-    bytes: int
-    detail: dict[str, Any] | None
-    metadata: dict[str, Any] | None
-    output_offset: int | None
-    actor: str
-    created_at: Instant
-    written_at: Instant | None
-
-    @classmethod
-    def of(cls, row: Shown) -> Self:
-        """Show a row."""
-        return cls(
-            input_id=row.input_id,
-            input_seq=row.input_seq,
-            kind=row.kind,
-            state=row.state,
-            reason=row.reason,
-            bytes=row.size,
-            detail=row.detail,
-            metadata=row.metadata,
-            output_offset=row.output_offset,
-            actor=row.actor,
-            created_at=row.created_at,
-            written_at=row.written_at,
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the members as they are written."""
-        return self.model_dump(mode="json")

@@ -15,7 +15,7 @@ from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import InvalidPosition
 from models import sessions
-from streams import search
+from streams import output, search
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -47,6 +47,8 @@ def search_output(session_id: UUID) -> ResponseReturnValue:
     sought = search.Sought(wanted.q.encode(), wanted.ignore_case)
     ended = session.ended_at is not None
     found = search.search(web.log, session_id, sought, wanted.offset, wanted.limit, ended=ended)
+    if ended:  # afterwards: some may have gone meanwhile
+        output.refuse_gone(web.log, session_id, wanted.offset)
     return {
         "session_id": str(session_id),
         "matches": [{"offset": match.offset, "length": len(sought.text), "seq": match.seq} for match in found.matches],

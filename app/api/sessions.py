@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID  # noqa: TC003  (beside the routes' arguments)
+from uuid import UUID
 
 from flask import request
 from pydantic import Field
@@ -16,6 +17,7 @@ from app.api.root import blueprint
 from app.api.schemas import SessionRequest, SessionView
 from app.auth import current_caller, requires
 from app.bodies import read_body
+from app.conversations import branched, checked_options, refused
 from app.idempotency import Effect, once
 from app.json_answer import JsonAnswer
 from app.keyring import Permission
@@ -24,6 +26,7 @@ from app.origin import deed
 from app.queries import Query, read_query
 from app.web import current_web
 from core.errors import UnknownProgram
+from core.programs import CONVERSATIONS
 from models import backlog, sessions
 from models.openings import Caps, NewSession, Opening, glance, open_within
 
@@ -80,11 +83,19 @@ def terminate_session(session_id: UUID) -> ResponseReturnValue:
 
 def _open(web: Web, wanted: SessionRequest, tx: Transaction | None) -> Effect:
     new = _spec(wanted, web.settings)
+    if new.fork_of is not None:
+        with nullcontext(tx) if tx is not None else web.database.transaction() as own:
+            branched(own, new.fork_of, current_caller().sees)
+    return opened(web, new, tx)
+
+
+def opened(web: Web, new: NewSession, tx: Transaction | None) -> Effect:
+    """Open a session, and have a worker asked to run it. Raises TooManySessions."""
     opening = Opening(new, _caps(web.settings), web.clock.at())
     opening = replace(opening, deed=deed("session.create", opening.id, at=opening.at, detail={"program": new.program}))
     place = web.together.open(opening) if tx is None else open_within(tx, opening)
     start = partial(web.doorbell.start, opening.id, new.priority, request_id=request_id.current())
-    location = f"{request.script_root}{request.path}/{opening.id}"
+    location = f"{request.script_root}{request.path.partition('/sessions')[0]}/sessions/{opening.id}"
     return Effect(SessionView.of(glance(opening), place).as_text(), 201, {"Location": location}, then=start)
 
 
@@ -99,6 +110,8 @@ def _spec(wanted: SessionRequest, settings: Settings) -> NewSession:
     program = wanted.program or settings.default_program
     if program not in settings.programs_enabled:
         raise UnknownProgram(f"There is no program of that name here. Enabled: {', '.join(settings.programs_enabled)}.")
+    if wanted.fork_of is not None and program not in CONVERSATIONS:
+        raise refused("fork_of", f"the program {program} has no conversations")
     if wanted.current_directory is not None:
         directories.check(wanted.current_directory, settings.session_roots)
     minutes = wanted.timeout_minutes
@@ -117,11 +130,15 @@ def _spec(wanted: SessionRequest, settings: Settings) -> NewSession:
         priority=wanted.priority,
         idle_timeout_seconds=_idle_timeout(wanted, settings),
         request_id=request_id.current(),
+        program_options=checked_options(program, wanted.program_options, settings),
+        fork_of=None if wanted.fork_of is None else UUID(wanted.fork_of),
     )
 
 
 def _terminal(wanted: SessionRequest, program: str, settings: Settings) -> dict[str, Any] | None:
     """Return the terminal that is asked for, or else the one that sessions of this program have."""
+    if program in CONVERSATIONS and wanted.terminal is not None:
+        raise refused("terminal", f"the program {program} has none: it is spoken with over pipes")
     if wanted.terminal is not None:
         return wanted.terminal.model_dump()
     configured = next((each.terminal for each in settings.programs if each.name == program), None)

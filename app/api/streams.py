@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class Filter(Query):
-    """What of a stream is wanted. `view`: output as text, output as the bytes that were printed, or all but output."""
+    """What of a stream is wanted. `view`: output as text (plain: the same) or as the bytes that were printed, or all but output."""
 
     events: tuple[str, ...] = ()
     encoding: Literal["utf-8", "base64"] = "utf-8"
-    view: Literal["text", "raw", "events"] = "text"
+    view: Literal["text", "plain", "raw", "events"] = "text"
 
     @property
     def kinds(self) -> frozenset[EntryKind] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID  # noqa: TC003  (pydantic reads the annotations)
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -55,6 +55,35 @@ class Restarted(Told):
     reason: str
 
 
+class Requested(Told):
+    """A program wants something decided; or, with `state`, what became of that."""
+
+    request_id: UUID
+    kind: Literal["permission", "question", "plan"] | None = None
+    tool: str | None = None
+    input: dict[str, Any] | None = Field(None, description="What the tool is to be given.")
+    description: str | None = None
+    state: Literal["allowed", "denied", "withdrawn"] | None = None
+    by: str | None = Field(None, description="Who decided.")
+
+
+class AgentSaid(Told):
+    """A message of a program that converses, for programs. It has more members, and kinds, as that program grows.
+
+    With `view=raw` it has the program's own line in the place of what was read from it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    line: str | None = None
+    text: str | None = None
+    tools: list[dict[str, Any]] | None = None
+    results: list[dict[str, Any]] | None = None
+    usage: dict[str, Any] | None = None
+    total_cost_usd: float | None = None
+
+
 class Gap(Told):
     """Entries `from` to `to` are gone: after their retention, or lost with Redis and a worker at once."""
 
@@ -87,6 +116,8 @@ EVENTS: dict[str, type[BaseModel]] = {
     "status": StatusChanged,
     "input": InputWritten,
     "restarted": Restarted,
+    "request": Requested,
+    "agent": AgentSaid,
     "gap": Gap,
     "terminated": Terminated,
     "stream_error": StreamError,

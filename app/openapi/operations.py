@@ -22,16 +22,18 @@ from app.api import (
 )
 from app.api.audit import AuditView
 from app.api.key_schemas import KeyRequest, KeyView, RotationRequest
+from app.api.requests import DecisionRequest, Listing, RequestView
 from app.api.schemas import (
     ExtendRequest,
     InputRequest,
-    InputView,
     NoMembers,
+    ResumeRequest,
     SessionRequest,
     SessionView,
     SignalRequest,
     TerminalSize,
 )
+from app.api.shown import InputView
 from app.api.stats import StatsView
 from app.api.webhook_schemas import Again, DeliveryView, Log, WebhookChange, WebhookRequest, WebhookView
 from app.openapi import answers
@@ -94,7 +96,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             {201: SessionView},
             WRITE,
             body=SessionRequest,
-            errors=(errors.UnknownProgram, errors.DirectoryNotAllowed, errors.TooManySessions, *ONCE),
+            errors=(
+                *(errors.UnknownProgram, errors.DirectoryNotAllowed, errors.TooManySessions),
+                *(errors.SessionNotFound, errors.NoConversation),
+                *ONCE,
+            ),
             request_headers=("Idempotency-Key",),
             headers={201: ("Location", "Idempotency-Replayed")},
         ),
@@ -123,7 +129,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             "Output",
             {200: None},
             READ,
-            errors=(errors.NoTerminal,),
+            errors=(errors.NoTerminal, errors.OutputExpired),
             media={cast.MIME_TYPE: CAST},
         ),
         "api.search_output": Operation(
@@ -138,7 +144,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             {200: None, 204: None},
             READ,
             query=streams.Filter,
-            errors=(errors.InvalidPosition, errors.OutputExpired, errors.TooManyStreams, errors.TooManyStreamsOfKey),
+            errors=(errors.InvalidPosition, errors.TooManyStreams, errors.TooManyStreamsOfKey),
             request_headers=("Last-Event-ID",),
             parameters=POSITIONS,
             ticket=True,
@@ -148,10 +154,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             {200: None, 204: None},
             READ,
             query=streams.Several,
-            errors=(
-                *(errors.InvalidPosition, errors.SessionNotFound, errors.OutputExpired),
-                *(errors.TooManyStreams, errors.TooManyStreamsOfKey),
-            ),
+            errors=(errors.InvalidPosition, errors.SessionNotFound, errors.TooManyStreams, errors.TooManyStreamsOfKey),
             parameters=PLACES,
             of_many=True,
         ),
@@ -187,6 +190,26 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "api.end_input": _asking(NoMembers, answers.Asked, errors.NoTerminal, body_required=False),
         "api.resize": _asking(TerminalSize, answers.Asked, errors.NoTerminal),
         "api.extend": _asking(ExtendRequest, answers.Extended),
+        "api.list_requests": Operation("Requests", {200: list[RequestView]}, READ, query=Listing),
+        "api.decide_request": Operation(
+            "Requests",
+            {200: answers.Asked, 202: answers.Asked},
+            WRITE,
+            body=DecisionRequest,
+            errors=(*LIVE, errors.RequestNotFound, errors.RequestSettled),
+        ),
+        "api.resume_session": Operation(
+            "Sessions",
+            {201: SessionView},
+            WRITE,
+            body=ResumeRequest,
+            errors=(
+                *(errors.SessionNotEnded, errors.NoConversation, errors.UnknownProgram, errors.TooManySessions),
+                *ONCE,
+            ),
+            request_headers=("Idempotency-Key",),
+            headers={201: ("Location", "Idempotency-Replayed")},
+        ),
         "api.issue_ticket": Operation("Keys", {201: answers.TicketIssued}, ANY, body=tickets.TicketRequest),
         "api.create_key": Operation(
             "Keys", {201: answers.KeyWithSecret}, ADMIN, body=KeyRequest, headers={201: ("Location",)}

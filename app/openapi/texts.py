@@ -19,6 +19,7 @@ TAGS: Final = {
     "Sessions": "Processes, from their start to their end.",
     "Output": "What a session prints: read, awaited, followed.",
     "Input": "What is sent to a live session. Each is numbered, durable, and carried out in order.",
+    "Requests": "What programs that converse want decided before they go on.",
     "Keys": "API keys, and tickets for browsers.",
     "Events": "What has happened, in order, for who must miss nothing. docs/events.md has every type.",
     "Webhooks": "Events, sent to addresses of yours: signed, in order per session, until they are taken.",

@@ -5,7 +5,7 @@
  *     import { JelmoreClient } from '/static/jelmore.js';
  *
  *     const client = new JelmoreClient('http://localhost:8000', 'your-api-key');
- *     const session = await client.createSession('make test');
+ *     const session = await client.createSession('make test', null, { program: 'shell' });
  *     for await (const event of client.stream(session.session_id)) console.log(event.event, event.data);
  *
  * Streams and sockets go on by themselves where a connection broke: nothing is lost, nothing comes twice. Requests are repeated
@@ -768,6 +768,15 @@ export class JelmoreSocket extends EventTarget {
   interrupt() { return this.request({ type: 'interrupt' }, { repeatable: false }); }
 
   /**
+   * Decide what the session's program asked for.
+   * @param {string} requestId
+   * @param {{decision: 'allow' | 'deny', input?: object, message?: string, remember?: 'once' | 'session'}} decision
+   */
+  answer(requestId, decision) {
+    return this.request({ type: 'answer', request_id: requestId, ...decision }, { repeatable: false });
+  }
+
+  /**
    * Send a message and wait for its answer: as soon as there is a connection, and again if that breaks before the answer comes.
    * @param {Record<string, any>} message
    * @param {{repeatable?: boolean}} [options] What is not repeatable is sent once, at once, or not at all.
@@ -1143,6 +1152,35 @@ export class JelmoreClient {
    * @param {number} timeoutMinutes
    */
   extend(sessionId, timeoutMinutes) { return this.#ask(sessionId, 'extend', { timeout_minutes: timeoutMinutes }, true); }
+
+  /**
+   * Go on with an ended session's conversation, in a new session.
+   * @param {string} sessionId
+   * @param {string} query
+   * @param {{idempotencyKey?: string, [member: string]: any}} [options]
+   */
+  resume(sessionId, query, { idempotencyKey = newId(), ...fields } = {}) {
+    return this.#json('POST', at(sessionId, 'resume'), {
+      body: { query, ...fields }, headers: { 'Idempotency-Key': idempotencyKey },
+    });
+  }
+
+  /**
+   * List what a session's program wants decided.
+   * @param {string} sessionId
+   * @param {{state?: 'open' | 'allowed' | 'denied' | 'withdrawn'}} [options]
+   */
+  requests(sessionId, options = {}) { return this.#json('GET', at(sessionId, 'requests'), { query: options }); }
+
+  /**
+   * Decide what a program asked for.
+   * @param {string} sessionId
+   * @param {string} requestId
+   * @param {{decision: 'allow' | 'deny', input?: object, message?: string, remember?: 'once' | 'session'}} decision
+   */
+  decide(sessionId, requestId, decision) {
+    return this.#ask(sessionId, `requests/${encodeURIComponent(requestId)}`, decision, false);
+  }
 
   /**
    * @param {string} sessionId

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from jelmore.client import calls
 from jelmore.client.account import next_cursor
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
         Asked,
         Encoding,
         Input,
+        Mode,
         OutputPage,
         Receipt,
+        Request,
+        ResumeFields,
         Scope,
         Session,
         SessionFields,
@@ -110,18 +113,19 @@ class JelmoreClient(Link):
             if not page:
                 return
 
-    async def send_input(
+    async def send_input(  # noqa: PLR0913  (all but two are options)
         self,
         session_id: str,
         text: str,
         *,
         newline: bool = True,
         raw: bool = False,
+        mode: Mode | None = None,
         metadata: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Send input: durable, and in its place, when this returns. `raw`: exactly that, whatever `newline` says."""
-        body = {"input": text, "newline": newline, "raw": raw, "metadata": metadata}
+        body = {"input": text, "newline": newline, "raw": raw, "mode": mode, "metadata": metadata}
         return await self._send(calls.send_input(session_id, body, idempotency_key))
 
     async def inputs(self, session_id: str, *, after: int = 0, limit: int = 100) -> list[Input]:
@@ -147,6 +151,32 @@ class JelmoreClient(Link):
     async def extend(self, session_id: str, timeout_minutes: int) -> Asked:
         """Let the session run so many minutes from now."""
         return await self._send(calls.ask(session_id, "extend", {"timeout_minutes": timeout_minutes}, repeatable=True))
+
+    # Conversations.
+
+    async def resume(
+        self, session_id: str, query: str, *, idempotency_key: str | None = None, **fields: Unpack[ResumeFields]
+    ) -> Session:
+        """Go on with an ended session's conversation, in a new session."""
+        return await self._send(calls.resume(session_id, query, idempotency_key, fields))
+
+    async def requests(self, session_id: str, state: str | None = None) -> list[Request]:
+        """List what a session's program wants decided. `state`: those that are open, allowed, denied or withdrawn."""
+        return await self._send(calls.requests(session_id, state))
+
+    async def decide(
+        self,
+        session_id: str,
+        request_id: str,
+        *,
+        allow: bool,
+        input: dict[str, Any] | None = None,  # noqa: A002  (the member's name)
+        message: str | None = None,
+        remember: Literal["once", "session"] | None = None,
+    ) -> Asked:
+        """Decide what a program asked for. `input`: what its tool is given instead; `message`: what it is told with a denial."""
+        body = {"decision": "allow" if allow else "deny", "input": input, "message": message, "remember": remember}
+        return await self._send(calls.decide(session_id, request_id, body))
 
     # Streams.
 

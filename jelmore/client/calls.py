@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         Input,
         OutputPage,
         Receipt,
+        Request,
+        ResumeFields,
         Scope,
         Session,
         SessionFields,
@@ -192,6 +194,29 @@ def ask(session_id: str, what: str, body: Mapping[str, Any], *, repeatable: bool
         return cast("Asked", members(answer))
 
     return Call("POST", _at(session_id, what), read, body=body, waits_seconds=5.0, repeatable=repeatable)
+
+
+# Conversations.
+
+
+def resume(session_id: str, query: str, key: str | None, fields: ResumeFields) -> Call[Session]:
+    """Go on with an ended session's conversation."""
+    body = {"query": query, **_given(fields)}
+    return Call("POST", _at(session_id, "resume"), _session, body=body, headers=_once(key))
+
+
+def requests(session_id: str, state: str | None) -> Call[list[Request]]:
+    """List what a session's program wants decided."""
+
+    def read(answer: Answer) -> list[Request]:
+        return cast("list[Request]", _json(answer, list))
+
+    return Call("GET", _at(session_id, "requests"), read, [("state", state)] if state is not None else [])
+
+
+def decide(session_id: str, request_id: str, body: Mapping[str, Any]) -> Call[Asked]:
+    """Decide what a program asked for. Sent twice, the second one is told that it is settled."""
+    return ask(session_id, f"requests/{quote(request_id, safe='')}", _given(body), repeatable=False)
 
 
 # Streams.

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 
 Status = Literal["initializing", "active", "idle", "waiting_input", "terminating", "completed", "terminated", "failed"]
 Scope = Literal["read", "write"]
+Mode = Literal["queue", "steer", "interrupt"]
 Encoding = Literal["utf-8", "base64"]
 
 
@@ -76,6 +77,39 @@ class Session(TypedDict):
     priority: str
     idle_timeout_seconds: int | None
     queue_position: int | None
+    program_options: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    resumed_from: str | None
+    fork_of: str | None
+
+
+class ResumeFields(TypedDict, total=False):
+    """What a session that goes on with another one's conversation may be given beside its query. The rest is as it was."""
+
+    metadata: dict[str, Any]
+    timeout_minutes: int
+    env: dict[str, str]
+    idle_timeout_seconds: int
+    priority: Literal["low", "normal", "high"]
+    program_options: dict[str, Any]
+
+
+class Request(TypedDict):
+    """What a program wants decided, and what became of it."""
+
+    request_id: str
+    session_id: str
+    kind: Literal["permission", "question", "plan"]
+    tool: str
+    input: dict[str, Any]
+    description: str | None
+    state: Literal["open", "allowed", "denied", "withdrawn"]
+    message: str | None
+    changed_input: dict[str, Any] | None
+    remember: str | None
+    decided_by: str | None
+    created_at: str
+    decided_at: str | None
 
 
 class OutputPage(TypedDict, total=False):

@@ -11,6 +11,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+BESIDE_OLD_CODE = "api_keys.id changes its type and its names get unique: no release before has written a key"
+
 
 def upgrade() -> None:
     """Change the tables of keys and audit, which nothing but audit rows were written to; add tickets and anchors."""

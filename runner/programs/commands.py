@@ -33,6 +33,11 @@ class Command:
     directory: str | None = None
     """Where it starts unless the session says where. None: the workspace."""
     resumable: bool = False
+    """Whether a session may be started again elsewhere when its worker is lost."""
+    hands_over: bool = False
+    """Whether it is, too, when its worker leaves."""
+    ask_seconds: float | None = None
+    """How long it may take to leave when it is asked in its own words, before any signal. None: it has no words for that."""
 
 
 def command_of(session: Session, settings: Settings) -> Command:

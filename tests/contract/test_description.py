@@ -51,6 +51,7 @@ SAID: Final[list[tuple[dict[str, Any], bool]]] = [
     ({"type": "resize", "rows": 50, "cols": 132, "id": "2"}, True),
     ({"type": "signal", "signal": "WINCH"}, True),
     ({"type": "input", "content": "hello", "id": "3"}, True),
+    ({"type": "answer", "request_id": "x", "decision": "allow"}, False),
     ({"type": "eof"}, True),
 ]
 ON_LIVE: Final = ("end_input", "extend", "interrupt", "resize", "send_signal")
@@ -146,7 +147,7 @@ def test_messages_on_a_websocket_are_as_described(service: Service, encoding: st
 
     wrong = [fault for message in heard for fault in faults("receive", message["event"], message)]
     assert not wrong, "\n".join(wrong)
-    assert names >= set(described["receive"]) - {"gap", "restarted"}
+    assert names >= set(described["receive"]) - {"gap", "restarted", "request", "agent"}
     assert sum(message["event"] == "error" for message in heard) == sum(not is_right for _, is_right in SAID)
 
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 HOOKS: Final = "/api/v1/webhooks"
 DOWN_SECONDS: Final = 60.0 if FULL_LENGTH else 3.0
-AT_MOST_SECONDS: Final = 90.0 if FULL_LENGTH else 30.0
+AT_MOST_SECONDS: Final = 240.0 if FULL_LENGTH else 30.0
+"""After a minute of failures the next attempt is up to 0.4 * 4 ** 4 s away."""
 TIMES: Final = {
     "WEBHOOK_TIMEOUT_SECONDS": "1.5",
     "WEBHOOK_RETRY_FIRST_SECONDS": "0.4",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KIB, MIB = 1024, 1024 * 1024
 PROGRAMS: Final = Path(__file__).parents[1] / "programs"
-FLOOD_BYTES: Final = 1024 * MIB if FULL_LENGTH else 64 * MIB
+FLOOD_BYTES: Final = 1024 * MIB if FULL_LENGTH else 24 * MIB
 READ_SECONDS: Final = 600 if FULL_LENGTH else 120
 TAKEN: Final = 2048
 """MiB that a program wants, of those it may have (see conftest.py)."""

@@ -47,6 +47,7 @@ def variables(database_url: str, valkey: Valkey, roots: Path) -> dict[str, str]:
         "REDIS_URL": valkey.url,
         "API_KEYS": json.dumps(KEYS),
         "SESSION_ROOTS": json.dumps([str(roots)]),
+        "DEFAULT_PROGRAM": "shell",
         "MAX_CONCURRENT_SESSIONS": "10000",
         "HEARTBEAT_SECONDS": "0.3",
         "BODY_TIMEOUT_SECONDS": "1",
@@ -68,14 +69,14 @@ def web(settings: Settings) -> Iterator[Web]:
 
 
 @pytest.fixture(scope="session")
-def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, str]], Gunicorn]]:
+def gunicorns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Gunicorn]]:
     """Start a web process for these variables, once a run for the same ones."""
     running: dict[str, Gunicorn] = {}
 
-    def serve(variables: dict[str, str]) -> Gunicorn:
-        name = json.dumps(variables, sort_keys=True)
+    def serve(variables: dict[str, str], **more: str) -> Gunicorn:
+        name = json.dumps([variables, more], sort_keys=True)
         if name not in running:
-            running[name] = Gunicorn(variables, tmp_path_factory.mktemp("gunicorn") / "log")
+            running[name] = Gunicorn(variables, tmp_path_factory.mktemp("gunicorn") / "log", **more)
             running[name].wait()
         return running[name]
 

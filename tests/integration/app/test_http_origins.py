@@ -89,7 +89,7 @@ def test_of_a_list_each_origin_is_named_and_others_are_refused(with_origins: Cal
 def test_in_production_only_our_own_pages_and_programs_may_call(with_origins: Callable[..., Api]) -> None:
     key = "k" * 32
     keys = {key: {"permissions": ["read", "write"], "name": "ada"}}
-    api = with_origins("", JELMORE_ENV="production", API_KEYS=json.dumps(keys)).as_(key)
+    api = with_origins("", JELMORE_ENV="production", DEFAULT_PROGRAM="echo", API_KEYS=json.dumps(keys)).as_(key)
 
     assert api.get("/sessions").status_code == 200
     assert api.get("/sessions", headers={"Origin": "http://web"}).status_code == 200

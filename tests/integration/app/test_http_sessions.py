@@ -28,6 +28,7 @@ MEMBERS = {
     *("updated_at", "last_activity", "terminated_at", "output_buffer_size", "program", "owner", "exit_code"),
     *("exit_signal", "reason", "reason_detail", "error", "output_bytes", "last_seq", "worker", "task_id", "started_at"),
     *("expires_at", "terminal", "attempt", "priority", "idle_timeout_seconds", "queue_position"),
+    *("program_options", "usage", "resumed_from", "fork_of"),
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.integration.app.holder import Holder
     from tests.integration.app.serving import Api, Gunicorn
 
-MANY = 4000
+MANY = 4000 if FULL_LENGTH else 2000
 CUT_OFF = MANY if FULL_LENGTH else 400
 STALLED = 20
 MOST_RETURNS = 5
@@ -43,7 +43,7 @@ def whole_log(api: Api, session_id: object) -> bytes:
 def test_thousands_follow_in_little_memory_and_health_answers(
     serve: Callable[..., tuple[Gunicorn, Api]], holder: Holder
 ) -> None:
-    """4000 where as many files may be open, else as many as may. More than there are `worker_connections`."""
+    """As many as said where as many files may be open, else as many as may. More than there are `worker_connections`."""
     many = descriptors(MANY)
     served, api = serve(MAX_STREAMS=str(many), WORKER_CONNECTIONS="200")
     session_id = api.create()

@@ -32,12 +32,14 @@ NEEDS: Final = {
     "signal": "write",
     "eof": "write",
     "interrupt": "write",
+    "answer": "write",
     "terminate": "write",
 }
 ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "input": {"content": "x"},
     "resize": {"rows": 24, "cols": 80},
     "signal": {"signal": "INT"},
+    "answer": {"request_id": NOBODYS, "decision": "deny"},
 }
 SCOPES: Final = (("read",), ("write",), ("read", "write"))
 TICKETED: Final = "/sessions/<session_id:session_id>/stream"
@@ -82,7 +84,10 @@ def outcomes(api: Api, run: Run, query: str = "", **options: Any) -> tuple[set[s
 
 
 def expected(granted: tuple[str, ...]) -> dict[str, str | None]:
-    return {name: None if needed is None or needed in granted else FORBIDDEN for name, needed in NEEDS.items()}
+    let_in = {"answer": "REQUEST_NOT_FOUND"}  # a shell wants nothing decided
+    return {
+        name: let_in.get(name) if needed is None or needed in granted else FORBIDDEN for name, needed in NEEDS.items()
+    }
 
 
 def test_the_matrix_has_every_message_there_is() -> None:

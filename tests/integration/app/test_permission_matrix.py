@@ -46,10 +46,12 @@ FOR_WRITERS: Final = "/webhooks"
 """Whoever may make them may see them: their addresses may be secrets."""
 BODIES: Final[dict[str, Any]] = {
     "/sessions": {"query": "true"},
+    "/sessions/<session_id:session_id>/requests/<session_id:asked_id>": {"decision": "deny"},
     "input": {"input": "x"},
     "signal": {"signal": "INT"},
     "resize": {"rows": 24, "cols": 80},
     "extend": {"timeout_minutes": 5},
+    "resume": {"query": "true"},
     "wait": {"until": {"exit": True}, "timeout_seconds": 1},
     "tickets": {"scopes": ["read"]},
     "/keys": {"name": "", "permissions": ["read"]},  # found wrong by whoever may make one
@@ -100,7 +102,7 @@ def hers(api: Api, holder: Holder) -> UUID:
 
 def ask(api: Api, method: str, rule: str, target: object, scopes: list[str] | None = None) -> httpx2.Response:
     path = rule
-    for argument in ("<session_id:session_id>", "<key_id:key_id>", "<webhook_id:webhook_id>"):
+    for argument in ("<session_id:session_id>", "<session_id:asked_id>", "<key_id:key_id>", "<webhook_id:webhook_id>"):
         path = path.replace(argument, str(target))
     word = path.rpartition("/")[2]
     body = {"scopes": scopes} if scopes else BODIES.get(word, BODIES.get(rule))

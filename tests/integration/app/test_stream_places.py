@@ -14,13 +14,14 @@ import pytest
 
 from tests.checks import eventually
 from tests.integration.app.hostile import RESET, Told, read_answers
-from tests.integration.app.serving import Api, Gunicorn
+from tests.integration.app.serving import Api
 from tests.integration.app.talking import HANDSHAKE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
     from uuid import UUID
+
+    from tests.integration.app.serving import Gunicorn
 
 
 PATIENCE_SECONDS: Final = 8.0
@@ -32,7 +33,8 @@ KEYS: Final = {name: {"permissions": ["read", "write"], "name": name[:3]} for na
 
 
 @pytest.fixture
-def served(variables: dict[str, str], tmp_path: Path) -> Iterator[Gunicorn]:
+def served(variables: dict[str, str], gunicorns: Callable[..., Gunicorn]) -> Gunicorn:
+    """One for all: each test leaves every place free."""
     few = {
         "API_KEYS": json.dumps(KEYS),
         "MAX_STREAMS": str(CAP),
@@ -41,18 +43,14 @@ def served(variables: dict[str, str], tmp_path: Path) -> Iterator[Gunicorn]:
         "WEBSOCKET_PING_SECONDS": "0.5",
         "GRACEFUL_TIMEOUT_SECONDS": "1",
     }
-    gunicorn = Gunicorn({**variables, **few}, tmp_path / "log", config="gunicorn.conf.py")
-    try:
-        gunicorn.wait()
-        yield gunicorn
-    finally:
-        gunicorn.stop()
+    return gunicorns({**variables, **few}, config="gunicorn.conf.py")
 
 
 @pytest.fixture
 def api(served: Gunicorn) -> Iterator[Api]:
     with httpx2.Client(base_url=served.url, timeout=30) as client:
-        yield Api(client)
+        yield (api := Api(client))
+        eventually(lambda: taken(api) == 0, BACK_SECONDS)
 
 
 def taken(api: Api) -> int:

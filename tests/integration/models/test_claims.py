@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from core.errors import Fenced
 from models import claims, sessions, workers
-from models.claims import Started
+from models.claims import Progress, Shown, Started
 from models.events import Origin
 from models.lifecycle import Reason, Status
+from tests.checks import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,3 +171,37 @@ def test_after_a_gap_in_housekeeping_everybody_is_spared(database: Database) -> 
     assert run(gap=60) is False
     assert run(gap=0) is True
     assert run(gap=60) is True
+
+
+@pytest.mark.parametrize("what", ["counters", "statuses"])
+def test_several_sessions_are_locked_in_one_order_so_that_nobody_deadlocks(
+    what: str, database: Database, new_session: Callable[..., Session], new_worker: Callable[..., UUID], at: datetime
+) -> None:
+    worker = new_worker()
+    made = [claim(database, new_session(), worker, "d") for _ in range(2)]
+    second, first = sorted((session for session in made if session), key=lambda session: session.id, reverse=True)
+    for session in (second, first):  # in the table they stand the other way round, too
+        with database.transaction() as tx:
+            claims.started(tx, session.id, session.fence, Started(1, "/"), HERE, at=at)
+
+    def write() -> None:
+        with database.transaction() as tx:
+            if what == "counters":
+                claims.save_progress(tx, [Progress(each.id, each.fence, 1, 1, at) for each in (second, first)])
+            else:
+                claims.show(tx, [Shown(each.id, each.fence, Status.IDLE) for each in (second, first)], HERE, at=at)
+
+    def waits() -> bool:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        with database.transaction() as tx:
+            return bool(tx.scalar(text(waiting)))
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as tx:
+            sessions.locked(tx, first.id)
+            writing = pool.submit(write)
+            eventually(waits)
+            tx.execute(text("SELECT 1 FROM sessions WHERE id = :id FOR NO KEY UPDATE NOWAIT"), {"id": second.id})
+        writing.result()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from core.ids import uuid7
-from models import api_keys, claims, endings, feed, inputs, outbox, sessions
+from models import api_keys, claims, endings, feed, inputs, outbox, requests, sessions
 from models.claims import Shown, Started
 from models.endings import Ending, Output
 from models.events import BEGINNING, EventKind, NewEvent, Origin, Position
@@ -152,6 +152,7 @@ def _run_to_its_end(database: Database, session: Session, worker: UUID, status: 
         assert held is not None
         claims.started(tx, session.id, held.fence, Started(1, "/"), HERE, at=at)
         claims.show(tx, [Shown(session.id, held.fence, Status.IDLE)], HERE, at=at)
+        requests.ask(tx, session, requests.NewRequest(uuid7(), "permission", "Bash", {}, None), HERE, at=at)
         box = inputs.open_mailbox(tx, session.id, None, at=at)
         inputs.accept(tx, box, inputs.NewInput(inputs.Kind.INPUT, b"hello"), HERE, at=at)
         claims.reopen(tx, claims.take_fence(tx, session.id), Reason.WORKER_LOST, HERE, at=at)

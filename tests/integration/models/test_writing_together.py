@@ -56,6 +56,8 @@ def letter(session: Session, at: datetime, **more: Any) -> Letter:
         owner=session.owner,
         body="x\n",
         body_at_terminal="x\r",
+        said="x",
+        mode="queue",
         metadata=None,
         origin=HERE,
         at=at,

@@ -120,11 +120,12 @@ def run(link: KeeperLink, number: int, environ: dict[str, str], facts: dict[str,
     settings = load_settings(environ)
     session = Session(**{"id": UUID(int=number), "fence": 1, "attempt": 1, "program": "shell", "env": {}} | facts)
     try:
-        place = workspaces.prepare(settings, session, command_of(session, settings))
+        command = command_of(session, settings)
+        place = workspaces.prepare(settings, session, command)
         ends = launch.ends_for(session, place.user)
         if session.terminal:
             heard.terminals[tag(number)] = AsyncResult()
-        say("spawned", number, link.spawn(launch.request_for(tag(number), session, settings, place, ends)))
+        say("spawned", number, link.spawn(launch.request_for(tag(number), session, command, settings, place, ends)))
     except SpawnFailed as fault:
         say("failed", number, fault.detail)
         return

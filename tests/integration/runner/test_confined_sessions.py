@@ -24,11 +24,23 @@ SIZE = {"rows": 24, "cols": 80}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes as somebody else")
 
 
+@pytest.fixture(scope="module")
+def _kept() -> Iterator[list[Driver]]:
+    kept: list[Driver] = []
+    yield kept
+    for each in kept:
+        each.stop()
+
+
 @pytest.fixture
-def driver() -> Iterator[Driver]:
-    started = Driver()
-    yield started
-    started.stop()
+def driver(_kept: list[Driver]) -> Iterator[Driver]:
+    """One that tests share as long as they leave it as it was: a start costs a second."""
+    used = _kept.pop() if _kept else Driver()
+    yield used
+    if used.is_as_new:
+        _kept.append(used)
+    else:
+        used.stop()
 
 
 @pytest.fixture
@@ -45,12 +57,11 @@ class Box:
     def __init__(self, driver: Driver, home: Path, **environ: str) -> None:
         self.driver = driver
         self.environ = {"JELMORE_HOME": str(home)} | environ
-        self.number = 0
 
     def start(self, query: str, **facts: Any) -> int:
-        self.number += 1
-        self.driver.order("session", self.number, self.environ, {"query": query} | facts)
-        return self.number
+        number = next(self.driver.numbers)
+        self.driver.order("session", number, self.environ, {"query": query} | facts)
+        return number
 
     def run(self, query: str, **facts: Any) -> tuple[str, list[Any]]:
         """Run to the end; return what was printed, and [code, signal]."""

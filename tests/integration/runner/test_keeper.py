@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -39,6 +40,8 @@ class Driver:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
         self._heard: queue.Queue[list[Any]] = queue.Queue()
         self._unread: list[list[Any]] = []
+        self.numbers = itertools.count(1)
+        """Of sessions: each is given once."""
         threading.Thread(target=self._listen, daemon=True).start()
         self.keeper = self.hear("keeper")[1]
 
@@ -79,6 +82,11 @@ class Driver:
         while len(self.processes(number)) != count:
             assert time.monotonic() < deadline, self.processes(number)
             threading.Event().wait(0.02)
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether another test can use it: it and its keeper live, and nothing else."""
+        return self.process.poll() is None and marks.started(self.keeper) is not None and not self.processes()
 
     def stop(self) -> None:
         for pid in (self.process.pid, self.keeper):

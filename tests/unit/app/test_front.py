@@ -186,7 +186,8 @@ def test_health_without_the_database_is_bad_but_this_process_lives(client: Flask
 
     assert answer.status_code == 503
     assert answer.get_json()["status"] == "unhealthy"
-    assert answer.get_json()["infrastructure"]["database"] == {"status": "unhealthy"}
+    trouble = "PostgreSQL is down: nothing listens where DATABASE_URL points"
+    assert answer.get_json()["infrastructure"]["database"] == {"status": "unhealthy", "stats": {"trouble": trouble}}
 
 
 def test_metrics_do_without_the_database(client: FlaskClient) -> None:

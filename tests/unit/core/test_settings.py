@@ -281,8 +281,8 @@ def test_production_refuses_what_is_good_enough_for_development() -> None:
 
 
 def test_production_offers_no_shell_and_no_foreign_origin_unless_told() -> None:
-    assert load_settings(PRODUCTION).programs_enabled == ("echo", "cat")
-    assert load_settings({}).programs_enabled == ("shell", "echo", "cat")
+    assert load_settings(PRODUCTION).programs_enabled == ("echo", "cat", "claude")
+    assert load_settings({}).programs_enabled == ("shell", "echo", "cat", "claude")
     assert load_settings(PRODUCTION).cors_origins == ()
     assert load_settings({}).cors_origins == ("*",)
     assert load_settings(PRODUCTION | {"PROGRAMS_ENABLED": "shell"}).programs_enabled == ("shell",)
@@ -294,8 +294,13 @@ PYTHON = '{"python": {"argv": ["/usr/bin/python3", "-i"]}}'
 
 
 def test_configured_programs_are_enabled_beside_the_built_in_ones() -> None:
-    assert load_settings({"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("shell", "echo", "cat", "python")
-    assert load_settings(PRODUCTION | {"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("echo", "cat", "python")
+    assert load_settings({"JELMORE_PROGRAMS": PYTHON}).programs_enabled == ("shell", "echo", "cat", "claude", "python")
+    assert load_settings(PRODUCTION | {"JELMORE_PROGRAMS": PYTHON}).programs_enabled == (
+        "echo",
+        "cat",
+        "claude",
+        "python",
+    )
     only = load_settings({"JELMORE_PROGRAMS": PYTHON, "PROGRAMS_ENABLED": "python"})
     assert (only.programs_enabled, [program.name for program in only.programs]) == (("python",), ["python"])
 
@@ -315,8 +320,8 @@ def test_a_default_program_that_was_chosen_must_be_enabled() -> None:
 
 
 def test_a_default_program_that_nobody_chose_may_be_off() -> None:
-    assert load_settings(PRODUCTION).default_program == "shell"
-    assert load_settings({"PROGRAMS_ENABLED": "echo"}).default_program == "shell"
+    assert load_settings(PRODUCTION).default_program == "claude"
+    assert load_settings({"PROGRAMS_ENABLED": "echo"}).default_program == "claude"
 
 
 def test_a_fault_of_the_programs_is_told_once_and_not_again_as_unknown_names() -> None:

@@ -12,6 +12,7 @@ from core.errors import SpawnFailed
 from core.programs import BUILT_IN_PROGRAMS
 from core.settings import Settings, load_settings
 from models.tables import Session
+from runner.programs.claude_code import starting as claude
 from runner.programs.commands import BUILT_IN, Command, command_of
 
 PLAIN = load_settings({})
@@ -26,7 +27,7 @@ def configured(**about: Any) -> Settings:
 
 
 def test_every_built_in_program_can_be_run() -> None:
-    assert set(BUILT_IN) == set(BUILT_IN_PROGRAMS)
+    assert {*BUILT_IN, claude.NAME} == {*BUILT_IN_PROGRAMS}
 
 
 def test_a_shell_runs_the_query() -> None:

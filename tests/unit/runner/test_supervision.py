@@ -9,6 +9,7 @@ import pytest
 from models.lifecycle import Reason
 from runner.supervision import (
     SWEEP_LIMIT_SECONDS,
+    AskToLeave,
     EndAll,
     Exit,
     Finish,
@@ -271,3 +272,55 @@ def test_a_sigterm_a_client_sent_is_told_at_once(running: Supervision) -> None:
     running.exited(TERMED, now=10)
     running.emptied(now=10)
     assert running.drained() == [Finish(Reason.SIGNAL, None, TERMED)]
+
+
+# Programs that are asked to leave in their own words.
+
+
+@pytest.fixture
+def polite() -> Supervision:
+    rules = Rules(
+        grace_seconds=5, run_seconds=60, drain_seconds=3, max_output_bytes=1000, ask_seconds=2, hands_over=True
+    )
+    supervision = Supervision(rules)
+    supervision.started(now=0)
+    return supervision
+
+
+def test_it_is_asked_then_sent_signals_then_killed(polite: Supervision) -> None:
+    assert polite.stop(BORED, now=1) == [MarkStopping(BORED), AskToLeave()]
+    assert polite.tick(now=2.9) == []
+    assert polite.tick(now=3) == [Signal(SIGTERM), Signal(SIGCONT)]
+    assert polite.tick(now=7.9) == []
+    assert polite.tick(now=8) == [EndAll()]
+
+
+def test_in_a_hurry_nobody_is_asked(polite: Supervision) -> None:
+    polite.stop(BORED, now=1)
+    assert polite.hurry(now=1.5) == [EndAll()]
+
+
+def test_a_limit_asks_nobody(polite: Supervision) -> None:
+    polite.stop(BORED, now=1)
+    assert polite.exceeded(Stop(Reason.OUTPUT_LIMIT), now=1.5) == [EndAll()]
+
+
+def test_what_is_handed_over_is_not_said_to_be_stopped(polite: Supervision) -> None:
+    assert polite.stop(Stop(Reason.WORKER_SHUTDOWN), now=1) == [AskToLeave()]
+
+
+@pytest.mark.parametrize(("code", "reason"), [(0, Reason.EXITED), (1, Reason.EXITED), (2, Reason.EXIT_CODE)])
+def test_after_the_end_of_its_input_other_codes_may_be_fine(polite: Supervision, code: int, reason: Reason) -> None:
+    polite.input_ended({1})
+    polite.exited(Exit(code, None), now=1)
+    polite.drained()
+    assert polite.emptied(now=1) == [Finish(reason, None, Exit(code, None))]
+
+
+def test_a_code_that_stands_for_a_strangers_sigterm_is_waited_with(polite: Supervision) -> None:
+    polite.exited(Exit(128 + SIGTERM, None), now=1)
+    polite.drained()
+    assert polite.emptied(now=1) == []
+    assert polite.stop(Stop(Reason.WORKER_SHUTDOWN), now=1.5)[-1] == Finish(
+        Reason.WORKER_SHUTDOWN, None, Exit(128 + SIGTERM, None)
+    )
