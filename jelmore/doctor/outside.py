@@ -80,7 +80,7 @@ def _part(name: str, part: Mapping[str, Any], parts: Mapping[str, Any]) -> Itera
     if part.get("status") == "not_configured":
         yield note(about, f"{about} is not configured.")
     elif _is_well(part):
-        yield well(about, f"{about} is well.")
+        yield well(about, f"{about[0].upper()}{about[1:]}: well.")
     elif "rate_limits" in stats:
         yield wrong(about, "Redis answers too slowly: rate limits are counted per process.", "Look at its load.")
     else:
