@@ -6,13 +6,26 @@ import gc
 from pathlib import Path
 from typing import Any
 
-from core.privacy import close_memory
-from core.settings import load_settings
+from gunicorn.glogging import Logger
 
+from core.start import begin
+
+_settings = begin("web")  # the master; web processes are forks of it and begin anew
 gc.disable()  # until the application stands (core.start)
-close_memory()  # of the master; web processes are forks of it
-_settings = load_settings()
 _GOODBYE_SECONDS = 3.0
+
+
+class Lines(Logger):  # type: ignore[misc]
+    """gunicorn's own lines, in the shape of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        """Hand its lines on to where all lines go. Its lines about requests go nowhere."""
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.propagate = True
+
+
+logger_class = Lines
 
 bind = f"{_settings.api_host}:{_settings.listen_port}"
 worker_class = "gevent"

@@ -93,9 +93,9 @@ def _is_pretty(settings: Settings) -> bool:
 
 
 def _file(settings: Settings) -> logging.Handler:
-    """Open the log file; one that was rotated away is opened anew."""
+    """Open the log file, which all processes share; one that was rotated away is opened anew."""
     try:
-        return logging.handlers.WatchedFileHandler(str(settings.log_file), encoding="utf-8")
+        return logging.handlers.WatchedFileHandler(str(settings.log_file), encoding="utf-8", errors="backslashreplace")
     except OSError as fault:
         raise ConfigurationError([f"LOG_FILE cannot be opened: {fault.strerror}."]) from fault
 

@@ -1,4 +1,4 @@
-"""How each process of ours begins."""
+"""How each process of ours begins: every one of them, gunicorn's master and the release command too."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def begin(process: str) -> Settings:
     privacy.close_memory()
     try:
         settings = load_settings()
+        logs.configure(process, settings)
     except ConfigurationError as fault:
         print(fault, file=sys.stderr)
         sys.exit(CONFIGURATION_FAULTY)
-    logs.configure(process, settings)
     collect_from_here()
     return settings
 

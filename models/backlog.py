@@ -26,11 +26,12 @@ class Waiting:
     priority: str
     sends: int
     overtaken: bool
+    request_id: str | None
 
 
 # After 1, 2, 4 … times the first wait, at most 64: a session that waits for a slot is not sent a hundred times.
 _UNCLAIMED = text("""
-    SELECT s.id, s.priority, s.sends, EXISTS (
+    SELECT s.id, s.priority, s.sends, s.request_id, EXISTS (
         SELECT FROM sessions later
         WHERE later.claimed_at IS NOT NULL AND later.claimed_at > s.sent_at AND later.sent_at > s.sent_at
           AND later.priority = s.priority
@@ -45,7 +46,7 @@ _UNCLAIMED = text("""
 def unclaimed(tx: Transaction, first_wait_seconds: float, *, limit: int = 100) -> list[Waiting]:
     """Return sessions nobody has claimed though their start was sent long enough ago, oldest first."""
     rows = tx.execute(_UNCLAIMED, {"first_wait": first_wait_seconds, "limit": limit})
-    return [Waiting(row.id, row.priority, row.sends, row.overtaken) for row in rows]
+    return [Waiting(row.id, row.priority, row.sends, row.overtaken, row.request_id) for row in rows]
 
 
 def note_sent(tx: Transaction, session_id: UUID) -> None:

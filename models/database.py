@@ -71,9 +71,10 @@ class Database:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "jelmore",
-                # An abandoned query goes on in the server, and a forgotten transaction holds row locks: both end.
+                # An abandoned query goes on in the server, and the transaction of a process that stands still holds
+                # row locks: both end, the latter sooner, so that who waits for such a lock gets it in time.
                 "options": f"-c statement_timeout={int(timeout * 1000)} "
-                f"-c idle_in_transaction_session_timeout={int(timeout * 2000)}",
+                f"-c idle_in_transaction_session_timeout={int(timeout * 600)}",
                 # A server that vanished without a word is noticed in about 10 s, not in two hours.
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,

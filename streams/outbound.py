@@ -113,9 +113,10 @@ class Outbound:
         outcome = await link.bury(letter)
         del self._refusals[message.id]
         metrics.EVENTS_DEAD.inc()
-        log.error("an event went to the dead letters", event_id=message.id, subject=message.subject, why=why)
+        about = {"event_id": message.id, "request_id": message.headers.get("Request-Id")}
+        log.error("an event went to the dead letters", subject=message.subject, why=why, **about)
         if outcome.refused is not None:  # the row still says so, and can be published again
-            log.error("the dead letters refuse it, too", event_id=message.id, why=outcome.refused)
+            log.error("the dead letters refuse it, too", why=outcome.refused, **about)
         return True
 
     async def _bury(self, row: Row[Any], why: str) -> None:

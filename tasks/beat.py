@@ -68,14 +68,8 @@ def main() -> int:
     keeper.start()
     # The scheduler in memory: a schedule file would have to be somewhere, and nothing here is worth remembering.
     sys.argv = [
-        "celery",
-        "-A",
-        "tasks.celery",
-        "beat",
-        "-S",
-        "celery.beat:Scheduler",
-        "-l",
-        settings.log_level,
+        *("celery", "--quiet", "-A", "tasks.celery", "beat"),
+        *("-S", "celery.beat:Scheduler", "-l", settings.log_level),
     ]
     with suppress(SystemExit):
         celery()

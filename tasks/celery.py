@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
+from celery import signals
+
 from core.privacy import close_memory
 from core.settings import load_settings
+from core.start import begin
 from tasks.queue import make_app
 
-close_memory()  # Flower's, and whoever else is started by `celery -A`
-app = make_app(load_settings())
+
+def _keep_ours(**_: object) -> None:
+    """Leave logging as it is set up: Celery would give its loggers outputs of their own."""
+
+
+signals.setup_logging.connect(_keep_ours, weak=False)
+close_memory()  # whoever is started by `celery -A`
+# Flower has no module of ours to begin in.
+app = make_app(begin("flower") if "flower" in sys.argv else load_settings())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from core.clock import Clock
     from core.settings import Settings
+    from models.backlog import Waiting
     from models.database import Database
     from tasks.queue import TaskQueue
 
@@ -140,11 +141,16 @@ class Housekeeper:
             return
         empty = self._queue_is_empty()
         for start in waiting:
-            if (empty or start.overtaken) and self._means.queue.start(start.session_id, priority=start.priority):
-                log.info("start sent again", session_id=str(start.session_id), sends=start.sends + 1)
-                metrics.STARTS_SENT_AGAIN.inc()
-                with self._means.database.transaction() as tx:
-                    backlog.note_sent(tx, start.session_id)
+            if empty or start.overtaken:
+                self._send_one_again(start)
+
+    def _send_one_again(self, start: Waiting) -> None:
+        request_id = start.request_id
+        if self._means.queue.start(start.session_id, priority=start.priority, request_id=request_id):
+            log.info("start sent again", session_id=str(start.session_id), sends=start.sends + 1, request_id=request_id)
+            metrics.STARTS_SENT_AGAIN.inc()
+            with self._means.database.transaction() as tx:
+                backlog.note_sent(tx, start.session_id)
 
     def _queue_is_empty(self) -> bool:
         if self._means.broker is None:

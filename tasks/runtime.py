@@ -6,6 +6,7 @@ Started by `tasks.worker`, which patches with gevent first; nothing here is impo
 from __future__ import annotations
 
 import os
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from models.events import Origin
 from models.lifecycle import Reason
 from runner.supervision import Stop
 from streams import closing
+from tasks import correlation
 
 if TYPE_CHECKING:
     from gevent.event import Event
@@ -58,7 +60,7 @@ class Runtime:
             self._hand_back(session_id)
             return
         # In a greenlet of its own: a GreenletExit must not fall into the claim's commit.
-        starting = gevent.spawn(self._start, session_id, delivery)
+        starting = gevent.spawn(copy_context().run, self._start, session_id, delivery)
         try:
             over = starting.get()
             if over is not None:
@@ -84,7 +86,7 @@ class Runtime:
     def _hand_back(self, session_id: UUID) -> None:
         """A draining worker starts nothing: another one shall."""
         self.capacity.release()
-        self.queue.start(session_id)
+        self.queue.start(session_id, request_id=correlation.current())
 
     def end_revoked(self, session_id: str) -> None:
         """Its start was revoked while it waited: it never starts. A later send of it finds it ended."""

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 def run(self: Task[Any, Any], /, session_id: object = None, *_: object, **__: object) -> None:
     """Run a session, or leave it to whoever has it. Lasts as long as the session, so that Flower shows it."""
     if wanted := _session_in(session_id):
+        log.info("start received", session_id=str(wanted))
         current().run(wanted, str(self.request.id))
     else:
         current().capacity.release()
@@ -34,6 +35,7 @@ def run(self: Task[Any, Any], /, session_id: object = None, *_: object, **__: ob
 def look(session_id: object = None, *_: object, **__: object) -> None:
     """There is something in a session's mailbox."""
     if wanted := _session_in(session_id):
+        log.debug("bell received", session_id=str(wanted))
         current().host.look([wanted])
 
 

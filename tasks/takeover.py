@@ -94,7 +94,7 @@ class Salvage:
                     said = closing.reopen(tx, session, ending.reason, tail, HOUSEKEEPING, at=at)
                 else:
                     said = closing.close(tx, session, ending, tail, HOUSEKEEPING, at=at)
-                return Settled(restarts, session.priority, said)
+                return Settled(restarts, session.priority, session.request_id, said)
         except Fenced:
             log.warning("somebody wrote during a take-over; it is repeated", session_id=str(session_id))
             return None
@@ -105,7 +105,7 @@ class Salvage:
         if with_redis:
             packed = [(entry.seq, pack(entry)) for entry in settled.said]
             self.appender.append([Batch(session_id, fence, packed, may_create=True)])
-        self.queue.start(session_id, priority=settled.priority)
+        self.queue.start(session_id, priority=settled.priority, request_id=settled.request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ class Settled:
 
     restarted: bool
     priority: str
+    request_id: str | None
     said: list[Entry]
 
 

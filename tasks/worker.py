@@ -45,6 +45,7 @@ from runner.sweep import keep_sweeping
 from runner.world import World
 from streams.appender import Appender
 from streams.redis import connect
+from tasks import correlation
 from tasks.capacity import Capacity
 from tasks.queue import CONTROL, RUN, SESSIONS, sender
 from tasks.runtime import Runtime, install
@@ -118,7 +119,7 @@ def connect_signals(runtime: Runtime) -> None:
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.task_revoked.connect(revoked, weak=False)
-    signals.setup_logging.connect(lambda **_: None, weak=False)  # ours is set up already
+    correlation.connect()
 
 
 def raise_file_limit() -> None:

@@ -6,6 +6,7 @@ themselves, and one delivery for each at most is sent again, under the same id.
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -136,6 +137,7 @@ class Deliverer:
         outcome = replace(self._schedule.outcome(due, answer), soon=seconds < SOON_SECONDS)
         if outcome.verdict in (Verdict.DEAD, Verdict.GONE):
             metrics.WEBHOOK_DEAD.inc()
+        _say(due, outcome, seconds)
         return outcome
 
     def _post(self, due: Due) -> Answer:
@@ -173,3 +175,19 @@ class Deliverer:
                 gone = deliveries.forget_old(tx, oldest, limit=FORGET_ROWS)
             if gone == FORGET_ROWS:  # there is more
                 self._forgot = float("-inf")
+
+
+def _say(due: Due, outcome: Outcome, seconds: float) -> None:
+    """Write a line about an attempt: the usual one, which went well, only for who looks for faults."""
+    level = logging.DEBUG if outcome.verdict is Verdict.DELIVERED else logging.INFO
+    log.log(
+        level,
+        "webhook attempt",
+        delivery_id=str(due.id),
+        event_id=str(due.event_id),
+        outcome=str(outcome.verdict),
+        attempt=due.attempts + 1,
+        error=outcome.error,
+        milliseconds=round(seconds * 1000, 1),
+        request_id=None if due.envelope is None else due.envelope["request_id"],
+    )

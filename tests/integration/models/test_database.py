@@ -115,3 +115,18 @@ def test_a_server_that_has_become_read_only_is_left(single: Database) -> None:
         tx.execute(text("SET LOCAL transaction_read_only = on; CREATE TABLE never (id int)"))
 
     assert backend(single) != before
+
+
+def test_who_waits_for_the_lock_of_a_process_that_stands_still_gets_it_in_time(database_url: str) -> None:
+    settings = load_settings({"DATABASE_URL": database_url})
+    still, waits = (Database.open(settings, pool_size=1, statement_timeout_seconds=2.0) for _ in range(2))
+    lock = text("SELECT pg_advisory_xact_lock(4711)")
+    try:
+        with pytest.raises(DatabaseUnavailable), still.transaction() as stopped:
+            stopped.execute(lock)
+            with waits.transaction() as tx:
+                tx.execute(lock)
+            stopped.execute(text("SELECT 1"))  # it is told
+    finally:
+        still.close()
+        waits.close()

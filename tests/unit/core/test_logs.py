@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -175,3 +176,34 @@ def test_on_a_terminal_nobody_else_writes_lines_or_commands() -> None:
     assert len(printed.splitlines()) == 2
     assert "\x1b[2J" not in printed
     assert "\x9b" not in printed
+
+
+WRITERS = """
+for number in range(200):
+    log.info('x' * 20000, number=number)
+"""
+
+
+def test_processes_that_share_a_log_file_do_not_write_into_each_others_lines(tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    text = START.format(before="", program=WRITERS, settings={"LOG_FORMAT": "json", "LOG_FILE": str(file)})
+    writers = [subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.DEVNULL) for _ in range(3)]
+
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    written = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted(line["number"] for line in written) == sorted([*range(200)] * 3)
+
+
+def test_a_process_with_a_log_file_that_cannot_be_opened_says_so_in_a_sentence_and_leaves(tmp_path: Path) -> None:
+    env = {"LOG_FILE": str(tmp_path / "nowhere" / "app.log"), "PATH": os.defpath}
+    done = subprocess.run(
+        [sys.executable, "-c", "from core.start import begin; begin('beat')"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 78
+    assert "LOG_FILE cannot be opened: No such file or directory." in done.stderr
+    assert "Traceback" not in done.stderr
