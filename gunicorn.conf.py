@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from gunicorn.glogging import Logger
 
+from core.settings import share_metrics
 from core.start import begin
 
 _settings = begin("web")  # the master; web processes are forks of it and begin anew
 gc.disable()  # until the application stands (core.start)
 _GOODBYE_SECONDS = 3.0
+_shared = _settings.prometheus_multiproc_dir
+if _shared is None and _settings.web_concurrency > 1:
+    # Without it each scrape would show another process's numbers.
+    with suppress(OSError):  # nowhere to write
+        _shared = Path(mkdtemp(prefix="jelmore-metrics-"))
+        share_metrics(str(_shared))
 
 
 class Lines(Logger):  # type: ignore[misc]
@@ -49,8 +59,8 @@ forwarded_allow_ips = ""
 
 def on_starting(_server: Any) -> None:
     """Forget the numbers of a former run: they would be added to ours."""
-    if _settings.prometheus_multiproc_dir:
-        for left in Path(_settings.prometheus_multiproc_dir).glob("*.db"):
+    if _shared is not None:
+        for left in _shared.glob("*.db"):
             left.unlink(missing_ok=True)
 
 
@@ -72,9 +82,11 @@ def post_worker_init(worker: Any) -> None:
     import gevent  # patched by now
 
     from app.connections import guard
+    from core import metrics
     from core.start import collect_from_here
 
     collect_from_here()
+    metrics.serve("web", None)
     guard(worker, _settings)
 
     def watch() -> None:
@@ -95,7 +107,13 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Take a gone process's gauges out of the sum."""
-    if _settings.prometheus_multiproc_dir:
+    if _shared is not None:
         from prometheus_client import multiprocess  # only here, in the master: a web process imports it after patching
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(_server: Any) -> None:
+    """Leave nothing behind."""
+    if _settings.prometheus_multiproc_dir is None and _shared is not None:
+        rmtree(_shared, ignore_errors=True)

@@ -60,7 +60,7 @@ def show_metrics() -> ResponseReturnValue:
     """Show every metric of the web processes, and how many sessions are live now, if PostgreSQL says."""
     text, content_type = _rendered()
     web = current_web()
-    now = gauges.scrape(web.database, mirrored=web.settings.nats_url is not None)
+    now = gauges.scrape(web.database, mirrored=web.settings.nats_url is not None, at=web.clock.at())
     return Response(text + now, content_type=content_type)
 
 

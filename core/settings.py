@@ -348,6 +348,11 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def share_metrics(directory: str) -> None:
+    """Have this process and its children share their metrics there. Only before `core.metrics` is imported."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+
+
 def multiprocess_directory() -> str | None:
-    """Return where web processes share their metrics; the launcher sets it before Python starts."""
+    """Return where web processes share their metrics."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None

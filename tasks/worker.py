@@ -28,6 +28,7 @@ from celery.exceptions import SecurityWarning
 import gevent
 import structlog
 
+from core import metrics
 from core.clock import SystemClock
 from core.errors import ConfigurationError, DatabaseUnavailable
 from core.ids import uuid7
@@ -164,6 +165,7 @@ def main() -> int:
     except DatabaseUnavailable as fault:
         log.critical("the worker cannot start without PostgreSQL", error=str(fault.__cause__))
         return 69
+    metrics.serve("worker", settings.metrics_port)
     install(runtime)
     connect_signals(runtime)
     log.info(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import urllib.request
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from jelmore.embedded import Nats
 from jelmore.embedded.server import free_port
@@ -81,3 +85,47 @@ def watched(home: Path, database_url: str) -> Iterator[Watched]:
                     member.stop()
     finally:
         nats.stop()
+
+
+Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scraped(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=15) as answer:
+        return str(answer.read().decode())
+
+
+def parsed(text: str) -> tuple[set[str], Numbers]:
+    """Return the families' names and all samples; fail on a family that is told twice."""
+    names: list[str] = []
+    samples: Numbers = {}
+    for family in text_string_to_metric_families(text):
+        names.append(family.name)
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in samples, key
+            samples[key] = sample.value
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    assert not twice, (twice, text[-6000:])
+    return set(names), samples
+
+
+def total(numbers: Numbers, name: str, **labels: str) -> float:
+    """Return the sum of a metric's samples that have these labels."""
+    wanted = labels.items()
+    return sum(value for (each, has), value in numbers.items() if each == name and wanted <= set(has))
+
+
+def ports(plant: Watched) -> dict[str, int]:
+    """Return where each process that is no web process shows its numbers."""
+    told = [line for member in plant.members for line in member.lines() if line["event"] == "metrics are shown"]
+    return {line["process"]: line["port"] for line in told}
+
+
+def everything(plant: Watched) -> Numbers:
+    """Return the numbers of web and worker as one."""
+    numbers: Numbers = defaultdict(float)
+    for port in (plant.service.port, ports(plant)["worker"]):
+        for key, value in parsed(scraped(port))[1].items():
+            numbers[key] += value
+    return dict(numbers)
