@@ -167,7 +167,9 @@ def test_every_metric_is_shown_by_a_process_and_none_that_is_not_declared(plant:
     shown = {process: parsed(scraped(port)) for process, port in ports(plant).items()}
     web, now = parsed(scraped(plant.service.port))
     ours = {name for names, _ in shown.values() for name in names if name.startswith("jelmore_")}
-    declared = {next(iter(each.describe())).name for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)}
+    declared = {
+        next(iter(each.describe())).name for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)
+    }
 
     assert ours == declared
     assert {name for name in web if name.startswith("jelmore_")} <= declared | metrics.NOW.keys()
