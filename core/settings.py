@@ -223,7 +223,7 @@ class Settings(BaseModel):
     flower_url: str | None = None  # where people reach it; sessions link to it
     prometheus_multiproc_dir: Path | None = None  # where web processes share their numbers
     metrics_port: Port | None = None  # of workers, beat and mirror
-    sentry_dsn: str | None = None
+    sentry_dsn: Annotated[str | None, Field(repr=False)] = None  # errors are told there; needs the extra `sentry`
 
     @model_validator(mode="before")
     @classmethod
