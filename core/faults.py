@@ -91,5 +91,7 @@ def open_teller(settings: Settings, redact: Processor) -> logging.Handler:
         )
     except sentry_sdk.utils.BadDsn as fault:
         raise ConfigurationError(["SENTRY_DSN is no address of Sentry's."]) from fault
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # three lines for each event while Sentry is away
+    logging.getLogger("urllib3.connectionpool").setLevel(
+        logging.ERROR
+    )  # three lines for each event while Sentry is away
     return Teller(sentry_sdk)

@@ -224,6 +224,7 @@ class Settings(BaseModel):
     prometheus_multiproc_dir: Path | None = None  # where web processes share their numbers
     metrics_port: Port | None = None  # of workers, beat and mirror
     sentry_dsn: Annotated[str | None, Field(repr=False)] = None  # errors are told there; needs the extra `sentry`
+    otel_exporter_otlp_endpoint: str | None = None  # spans go there, by HTTP; needs the extra `otel`
 
     @model_validator(mode="before")
     @classmethod

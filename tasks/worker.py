@@ -33,6 +33,7 @@ from core.clock import SystemClock
 from core.errors import ConfigurationError, DatabaseUnavailable
 from core.ids import uuid7
 from core.start import CONFIGURATION_FAULTY, begin
+from core.tracing import TRACING
 from core.version import build
 from core.vital import spawn_vital, watch_hub
 from models import workers
@@ -132,6 +133,7 @@ def raise_file_limit() -> None:
 def main() -> int:
     """Run one worker incarnation until it is told to leave."""
     settings = begin("worker")
+    TRACING.open("worker", settings)
     # Two lines for each bell would bury everything else; what becomes of sessions the host says itself.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

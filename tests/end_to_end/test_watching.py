@@ -79,6 +79,25 @@ def test_one_id_is_found_in_all_that_a_request_causes(plant: Watched) -> None:
         assert plant.service.rows(f"SELECT 1 FROM {table} WHERE request_id = %s", request_id), table
 
 
+def test_a_client_s_trace_goes_on_through_the_web_tier_to_the_worker(plant: Watched) -> None:
+    trace, above = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = {"traceparent": f"00-{trace}-{above}-01"}
+    body = {"query": "echo hush-in-a-query"}
+
+    answer = plant.service.ada.request("POST", SESSIONS, body, headers=headers)
+    assert answer.status == 201
+    eventually(lambda: len(plant.collector.of(trace)) == 2, 20)
+
+    request, start = (plant.collector.of(trace)[name] for name in (f"POST {SESSIONS}", "session start"))
+    assert (request.service, request.parent) == ("jelmore-web", above)
+    assert (start.service, start.parent) == ("jelmore-worker", request.id)
+    assert request.attributes["http.response.status_code"] == "201"
+    assert request.attributes["jelmore.request_id"] == start.attributes["jelmore.request_id"]
+    assert start.attributes["jelmore.session_id"] == answer.json()["session_id"]
+    assert not request.failed
+    assert not any("hush" in str(span) for span in plant.collector.spans)
+
+
 def events(plant: Watched, request_id: str, process: str) -> set[str]:
     return {line["event"] for line in plant.lines_about(request_id).get(process, [])}
 

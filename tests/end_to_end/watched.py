@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jelmore.embedded import Nats
 from jelmore.embedded.server import free_port
 from tests.checks import eventually
+from tests.collector import Collector
 from tests.receivers import ALLOWED
 from tests.service import installed
 
@@ -30,6 +31,7 @@ class Watched:
 
     service: Service
     nats: Nats
+    collector: Collector
     mirror: Member
     webhooks: Member
     flower_port: int
@@ -59,6 +61,7 @@ def watched(home: Path, database_url: str) -> Iterator[Watched]:
     home.mkdir(parents=True, exist_ok=True)
     nats = Nats(home / "servers", fast=True)
     nats.start()
+    collector = Collector()
     settings = {
         "WEB_CONCURRENCY": "2",
         "WORKER_SLOTS": "8",
@@ -67,12 +70,14 @@ def watched(home: Path, database_url: str) -> Iterator[Watched]:
         "LOG_LEVEL": "DEBUG",
         "METRICS_PORT": str(free_port()),
         "WEBHOOK_ALLOW_PRIVATE": ALLOWED,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
     try:
         with installed(home, database_url, **settings) as service:
             mirror = service._member("mirror", ("streams.mirror",), {})
             webhooks = service._member("webhooks", ("streams.webhooks",), {})
-            all_of_it = Watched(service, nats, mirror, webhooks, 0, int(settings["METRICS_PORT"]))
+            all_of_it = Watched(service, nats, collector, mirror, webhooks, 0, int(settings["METRICS_PORT"]))
             try:
                 for member in (mirror, webhooks):
                     member.start()
@@ -84,6 +89,7 @@ def watched(home: Path, database_url: str) -> Iterator[Watched]:
                 for member in (mirror, webhooks):
                     member.stop()
     finally:
+        collector.close()
         nats.stop()
 
 
