@@ -104,6 +104,9 @@ Roots = Annotated[tuple[Path, ...], BeforeValidator(_listed), AfterValidator(_ro
 
 Users = Annotated[str, AfterValidator(_users)]
 
+FlowerPrefix = Annotated[str, Field(pattern=r"^/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?$")]
+FlowerUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]  # no password: every reader sees it
+
 RateLimit = Annotated[InstanceOf[Rate] | None, BeforeValidator(parse_rate)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
 

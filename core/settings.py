@@ -34,6 +34,8 @@ from core.env_values import (
     Bytes,
     Count,
     DatabaseUrl,
+    FlowerPrefix,
+    FlowerUrl,
     Level,
     Logins,
     NatsUrl,
@@ -219,8 +221,8 @@ class Settings(BaseModel):
     flower_address: str = "0.0.0.0"  # where it listens
     flower_port: Port | None = None
     flower_basic_auth: Annotated[Logins, Field(repr=False)] = ()  # user:password
-    flower_url_prefix: str | None = None
-    flower_url: str | None = None  # where people reach it; sessions link to it
+    flower_url_prefix: FlowerPrefix | None = None  # the path under which a proxy shows it
+    flower_url: FlowerUrl | None = None  # where people reach it, prefix included; sessions link to it
     prometheus_multiproc_dir: Path | None = None  # where web processes share their numbers
     metrics_port: Port | None = None  # of workers, beat and mirror
     sentry_dsn: str | None = None
@@ -346,6 +348,16 @@ def _reasons(refused: ValidationError) -> dict[str, list[str]]:
 def environment() -> dict[str, str]:
     """Return a copy of the environment, for launchers that start processes with it."""
     return dict(os.environ)
+
+
+def hand_over(prefix: str, variables: Mapping[str, str]) -> None:
+    """Set variables of this process for a library that reads them itself, and drop empty ones of the prefix.
+
+    To us an empty variable is as one that is not set; to a library it may be a number that cannot be read.
+    """
+    for name in [name for name, text in os.environ.items() if name.startswith(prefix) and not text]:
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def multiprocess_directory() -> str | None:
