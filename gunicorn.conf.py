@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import gc
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
 
+from core.settings import hand_over
 from core.start import begin
 
 _settings = begin("web")  # the master; web processes are forks of it and begin anew
+_numbers = _settings.prometheus_multiproc_dir
+_own_numbers = None
+if _numbers is None and _settings.web_concurrency > 1:
+    # Platforms say how many processes there are, and nobody says where they share their numbers.
+    _numbers = _own_numbers = Path(tempfile.mkdtemp(prefix="jelmore-metrics-"))
+    hand_over("PROMETHEUS_", {"PROMETHEUS_MULTIPROC_DIR": str(_numbers)})
 gc.disable()  # until the application stands (core.start)
 _GOODBYE_SECONDS = 3.0
 
@@ -49,9 +58,8 @@ forwarded_allow_ips = ""
 
 def on_starting(_server: Any) -> None:
     """Forget the numbers of a former run: they would be added to ours."""
-    if _settings.prometheus_multiproc_dir:
-        for left in Path(_settings.prometheus_multiproc_dir).glob("*.db"):
-            left.unlink(missing_ok=True)
+    for left in _numbers.glob("*.db") if _numbers else ():
+        left.unlink(missing_ok=True)
 
 
 def when_ready(_server: Any) -> None:
@@ -95,7 +103,13 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Take a gone process's gauges out of the sum."""
-    if _settings.prometheus_multiproc_dir:
+    if _numbers:
         from prometheus_client import multiprocess  # only here, in the master: a web process imports it after patching
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(_server: Any) -> None:
+    """Remove the numbers, if the place is our own."""
+    if _own_numbers:
+        shutil.rmtree(_own_numbers, ignore_errors=True)

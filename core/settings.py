@@ -48,6 +48,7 @@ from core.env_values import (
     Seconds,
     Users,
     Words,
+    WorkerName,
 )
 from core.errors import ConfigurationError
 from core.programs import BUILT_IN_PROGRAMS, PRODUCTION_PROGRAMS, ConfiguredProgram, parse_programs
@@ -158,7 +159,8 @@ class Settings(BaseModel):
 
     # Workers.
     worker_slots: Count = 8
-    worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # unique on its host
+    worker_name: WorkerName | None = None  # unique on its host
+    dyno: WorkerName | None = None  # set by Heroku, like worker.1: what WORKER_NAME is by default
     worker_drain_seconds: Seconds = 15.0
     worker_watchdog_seconds: Seconds = 25.0  # a draining worker leaves then whatever the servers do
     lease_seconds: Seconds = 15.0

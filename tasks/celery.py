@@ -21,8 +21,6 @@ close_memory()  # whoever is started by `celery -A`
 if "flower" in sys.argv:  # it has no module of ours to begin in
     from tasks.flower import prepare  # lazy: Flower's options bring a web server with them
 
-    settings = begin("flower")
-    prepare(settings, sys.argv)
+    app = prepare(begin("flower"), sys.argv)
 else:
-    settings = load_settings()
-app = make_app(settings)
+    app = make_app(load_settings())

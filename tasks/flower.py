@@ -8,15 +8,19 @@ from __future__ import annotations
 import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from flower.options import options
 
 from core.errors import ConfigurationError
 from core.settings import hand_over
 from core.start import refuse
+from tasks.queue import make_app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from celery import Celery
 
     from core.settings import Settings
 
@@ -32,7 +36,7 @@ OPEN: Final = (
 )
 
 
-def prepare(settings: Settings, command_line: Sequence[str]) -> None:
+def prepare(settings: Settings, command_line: Sequence[str]) -> Celery:
     """Hand our settings over; what is wrong with the options is looked at once Flower has read them all."""
     options.add_parse_callback(partial(_check, settings, command_line))
     variables = {
@@ -45,6 +49,18 @@ def prepare(settings: Settings, command_line: Sequence[str]) -> None:
         variables["FLOWER_URL_PREFIX"] = settings.flower_url_prefix.strip("/")
     options.purge_offline_workers = PURGE_SECONDS
     hand_over("FLOWER_", variables)
+    app = make_app(settings)
+    if certificates := over_tls(settings):
+        app.conf.broker_use_ssl = certificates
+    return app
+
+
+def over_tls(settings: Settings) -> dict[str, str]:
+    """Return how a broker's certificate is checked. Celery reads that in its address; Flower's page of queues does not."""
+    parts = urlsplit(settings.celery_broker_url)
+    if parts.scheme != "rediss":
+        return {}
+    return {name: values[-1] for name, values in parse_qs(parts.query).items() if name.startswith("ssl_")}
 
 
 def _check(settings: Settings, command_line: Sequence[str]) -> None:

@@ -147,7 +147,7 @@ def main() -> int:
     marks.become_subreaper()
     incarnation = uuid7()
     # Unique unless the operator names it: two workers of one name on one host would declare each other lost.
-    name = settings.worker_name or f"worker-{os.getpid()}"
+    name = settings.worker_name or settings.dyno or f"worker-{os.getpid()}"
     node = f"{name}-{incarnation.hex[-8:]}@{socket.gethostname()}"
     queue = sender(settings)
     world = World(
