@@ -54,7 +54,7 @@ def behind_tls(url: str, directory: Path) -> Iterator[str]:
         started.set()
 
     def run() -> None:
-        loop.create_task(serve())  # noqa: RUF006  (the loop lives as long as it does)
+        loop.create_task(serve())
         loop.run_forever()
         for task in asyncio.all_tasks(loop):
             task.cancel()

@@ -1,4 +1,4 @@
-"""The Procfile as Heroku runs it: its variables and no others, Redis over TLS with a certificate of its own, SIGTERM to all at once."""
+"""The Procfile as Heroku runs it: with its variables alone, Redis over TLS that nobody vouches for, SIGTERM to all at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
+import psycopg2
 import pytest
 
+from core.settings import load_settings
 from jelmore.children import parse_procfile
 from jelmore.embedded import Valkey
 from jelmore.embedded.server import free_port
@@ -33,7 +36,8 @@ from tests.tls import behind_tls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from uuid import UUID
+
+    from runner.marks import Found
 
 APP: Final = json.loads((ROOT / "app.json").read_text())
 PROCFILE: Final = parse_procfile((ROOT / "Procfile").read_text())
@@ -42,8 +46,10 @@ KILLED_AFTER_SECONDS: Final = 30.0
 """So long after SIGTERM Heroku sends SIGKILL."""
 IDLE_SECONDS: Final = 55.0
 """So long Heroku's router waits for a byte."""
+RUNNING: Final = "echo here; exec sleep 300"
 DEAF: Final = "trap '' TERM; echo here; while :; do sleep 0.2; done"
-RUNNING: Final = "echo here; sleep 300"
+OTHERS: Final = (*[RUNNING] * 4, *([DEAF] if FULL_LENGTH else []))
+"""Beside the one that is followed. One that hears nothing is given WORKER_DRAIN_SECONDS."""
 
 
 @dataclass
@@ -117,8 +123,8 @@ class Application:
     def client(self) -> Client:
         return Client(self.port, self.key)
 
-    def is_ready(self) -> bool:
-        assert all(dyno.alive for dyno in self.dynos.values()), "\n".join(d.said()[-2000:] for d in self.dynos.values())
+    def answers(self) -> bool:
+        """Whether the web tier can serve."""
         with suppress(OSError):
             return self.client.request("GET", "/health/ready", timeout=3).status == 200
         return False
@@ -138,15 +144,22 @@ class Application:
         """Return every process of every dyno, the youngest first: what sessions run hears before the worker does."""
         return [pid for dyno in self.dynos.values() for pid in reversed(family(dyno.pid))]
 
-    def restart(self) -> tuple[dict[str, int], float, list[int]]:
-        """Send SIGTERM to everything as Heroku does; return exit codes, the seconds it took, and what was left."""
-        processes, began = self.processes(), time.monotonic()
+    def tell_all(self) -> list[int]:
+        """Send SIGTERM to everything at once, as Heroku does; return what it was sent to."""
+        processes = self.processes()
         for pid in processes:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        codes = {name: dyno.wait(KILLED_AFTER_SECONDS) for name, dyno in self.dynos.items()}
-        took = time.monotonic() - began
-        return codes, took, [pid for pid in processes if is_alive(pid)]
+        return processes
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask its database."""
+        with (
+            closing(psycopg2.connect(self.database_url, connect_timeout=3)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(query, values)
+            return list(cursor.fetchall())
 
 
 @pytest.fixture(scope="module")
@@ -167,40 +180,78 @@ def application(tmp_path_factory: pytest.TempPathFactory, empty_database: Callab
             finally:
                 for dyno in made.dynos.values():
                     dyno.stop()
-                for left in marked(incarnations(made)):
+                for left in leftovers(made):
                     kill(left)
         refuse([leak for log in home.glob("*.log") for leak in KNOWN.in_file(log, log.name)])
+        refuse(KNOWN.in_database(database_url))
+        refuse(KNOWN.in_home(valkey.directory))
     finally:
         valkey.stop()
 
 
-def incarnations(application: Application) -> list[UUID]:
-    """Return the workers that there ever were."""
-    return []
+def leftovers(application: Application) -> list[Found]:
+    """Return living processes of the workers' sessions."""
+    return marked([UUID(str(found)) for (found,) in application.rows("SELECT incarnation FROM workers")])
+
+
+def counted(application: Application, route: str) -> float:
+    """Return how many requests to a route all web processes say they have answered."""
+    lines = application.client.request("GET", "/metrics").body.decode().splitlines()
+    name = f'jelmore_http_requests_total{{method="GET",route="{route}"'
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def test_a_quiet_stream_says_something_more_often_than_the_router_waits(application: Application) -> None:
+    settings = load_settings(application.environment("web"))
+
+    assert max(settings.heartbeat_seconds, settings.websocket_ping_seconds) * 2 < IDLE_SECONDS
+    assert settings.graceful_timeout_seconds < settings.worker_watchdog_seconds < KILLED_AFTER_SECONDS
 
 
 def test_an_application_is_released_used_and_restarted(application: Application) -> None:
     assert application.release() == 0
     application.start()
-    eventually(application.is_ready, READY_SECONDS, every=0.2)
+    eventually(application.answers, READY_SECONDS, every=0.2)
     client = application.client
 
-    finished = client.create("echo hello; exit 3")
-    *_, end = client.events(finished)
-    assert (end.data["status"], end.data["exit_code"]) == ("failed", 3)
+    finished = client.create("echo hello; exit 3", program="shell")
+    end = client.events(finished)[-1].data
+    assert (end["status"], end["exit_code"], client.output(finished)) == ("failed", 3, b"hello\n")
+    _two_web_processes_count_together(application)
+    _flower_reaches_redis_over_tls(application)
 
-    session_id = client.create(DEAF if FULL_LENGTH else RUNNING)
+    session_id, *others = (client.create(query, program="shell") for query in (RUNNING, *OTHERS))
     with client.follow(session_id) as stream:
         seen = stream.until("output")
-        shown = client.get(session_id)
-        assert shown["worker"] == "worker.1"
-        print(json.dumps({name: len(family(dyno.pid)) for name, dyno in application.dynos.items()}))
-        codes, took, left = application.restart()
-        print(codes, took, left)
-        rest = list(stream)
-        print(rest)
-    application.start("web")
-    eventually(application.is_ready, READY_SECONDS, every=0.2)
-    print(client.get(session_id))
-    print(client.events(session_id, last_event_id=seen[-1].id))
-    assert 0
+        eventually(lambda: all(client.output(each) for each in others))
+        assert client.get(session_id)["worker"] == "worker.1"
+        told, began = application.tell_all(), time.monotonic()
+        rest = stream.raw()
+    codes = {name: dyno.wait(KILLED_AFTER_SECONDS) for name, dyno in application.dynos.items()}
+    assert time.monotonic() - began < KILLED_AFTER_SECONDS
+    assert codes == dict.fromkeys(codes, 0)
+    assert [pid for pid in told if is_alive(pid)] == []
+    assert leftovers(application) == []
+    assert b"event: terminated" in rest or b"retry: " in rest
+    kept = application.rows("SELECT DISTINCT status, reason FROM sessions WHERE id <> %s", finished)
+    assert kept == [("terminated", "worker_shutdown")]
+
+    application.start("web")  # the new dyno
+    eventually(application.answers, READY_SECONDS, every=0.2)
+    last = client.events(session_id, last_event_id=seen[-1].id)[-1]
+    assert (last.event, last.data["reason"], last.data["output_bytes"]) == ("terminated", "worker_shutdown", 5)
+    assert all(dyno.lines() for dyno in application.dynos.values())  # JSON, on standard output
+
+
+def _two_web_processes_count_together(application: Application) -> None:
+    before = counted(application, "/health/live")
+    for _ in range(6):
+        application.client.request("GET", "/health/live")
+    assert {counted(application, "/health/live") for _ in range(4)} == {before + 6}
+
+
+def _flower_reaches_redis_over_tls(application: Application) -> None:
+    status, queues = application.flower("/api/queues/length")
+    assert (status, {queue["name"] for queue in json.loads(queues)["active_queues"]}) >= (200, {"sessions", "control"})
+    assert [application.flower(path, login=False)[0] for path in ("/", "/api/workers")] == [401, 401]
+    assert [application.flower(path, login=False)[0] for path in ("/metrics", "/healthcheck")] == [200, 200]
