@@ -145,9 +145,9 @@ class Application:
         return [pid for dyno in self.dynos.values() for pid in reversed(family(dyno.pid))]
 
     def tell_all(self) -> list[int]:
-        """Send SIGTERM to everything at once, as Heroku does; return what it was sent to."""
+        """Send SIGTERM to everything at once, and once more, as Heroku may; return what it was sent to."""
         processes = self.processes()
-        for pid in processes:
+        for pid in (*processes, *processes):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         return processes
