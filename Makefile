@@ -1,7 +1,8 @@
 # Everything here works on a machine with nothing but python3 and make: no root, nothing outside this
 # folder. uv comes into .uv, the packages of uv.lock into .venv, caches into .uv/cache.
 
-PYTHON ?= python3
+# Asked from the root: here, .python-version (Heroku's) would make pyenv look for a Python that need not be there.
+PYTHON ?= $(or $(shell cd / && python3 -c 'import sys; print(sys.executable)' 2>/dev/null),python3)
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 VENV := .venv/bin
@@ -17,7 +18,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 # What tests run inside sessions, and what features use where it is there: Debian's names.
-SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nginx-light nodejs openssh-client procps python3 vim
+SYSTEM_PACKAGES := bash bubblewrap chromium chromium-driver coreutils curl less nginx-light nodejs openssh-client openssl procps python3 vim
 
 # Of `make soak`: how long servers and processes are killed, how many sessions run, how many readers follow them, what decides it all.
 SECONDS ?= 120

@@ -11,18 +11,20 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from core.settings import share_metrics
+from core.settings import hand_over
 from core.start import begin
 
 _settings = begin("web")  # the master; web processes are forks of it and begin anew
+_numbers = _settings.prometheus_multiproc_dir
+_own_numbers: Path | None = None
+if _numbers is None and _settings.web_concurrency > 1:
+    # Platforms say how many processes there are, and nobody says where they share their numbers: without a place
+    # each scrape would show another process's.
+    with suppress(OSError):  # nowhere to write
+        _numbers = _own_numbers = Path(mkdtemp(prefix="jelmore-metrics-"))
+        hand_over("PROMETHEUS_", {"PROMETHEUS_MULTIPROC_DIR": str(_numbers)})
 gc.disable()  # until the application stands (core.start)
 _GOODBYE_SECONDS = 3.0
-_shared = _settings.prometheus_multiproc_dir
-if _shared is None and _settings.web_concurrency > 1:
-    # Without it each scrape would show another process's numbers.
-    with suppress(OSError):  # nowhere to write
-        _shared = Path(mkdtemp(prefix="jelmore-metrics-"))
-        share_metrics(str(_shared))
 
 
 class Lines(Logger):  # type: ignore[misc]
@@ -59,9 +61,8 @@ forwarded_allow_ips = ""
 
 def on_starting(_server: Any) -> None:
     """Forget the numbers of a former run: they would be added to ours."""
-    if _shared is not None:
-        for left in _shared.glob("*.db"):
-            left.unlink(missing_ok=True)
+    for left in _numbers.glob("*.db") if _numbers else ():
+        left.unlink(missing_ok=True)
 
 
 def when_ready(_server: Any) -> None:
@@ -107,13 +108,13 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Take a gone process's gauges out of the sum."""
-    if _shared is not None:
+    if _numbers:
         from prometheus_client import multiprocess  # only here, in the master: a web process imports it after patching
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def on_exit(_server: Any) -> None:
-    """Leave nothing behind."""
-    if _settings.prometheus_multiproc_dir is None and _shared is not None:
-        rmtree(_shared, ignore_errors=True)
+    """Remove the numbers, if the place is our own."""
+    if _own_numbers:
+        rmtree(_own_numbers, ignore_errors=True)

@@ -53,7 +53,8 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _logins(logins: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(0 < login.find(":") < len(login) - 1 for login in logins):
+    # Flower takes them between commas alone, so that none may have one.
+    if not all(0 < login.find(":") < len(login) - 1 and "," not in login for login in logins):
         raise ValueError("needs user:password, or several between commas")
     return logins
 
@@ -103,6 +104,11 @@ Logins = Annotated[Words, AfterValidator(_logins)]
 Roots = Annotated[tuple[Path, ...], BeforeValidator(_listed), AfterValidator(_roots)]
 
 Users = Annotated[str, AfterValidator(_users)]
+
+WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+FlowerPrefix = Annotated[str, Field(pattern=r"^/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?$")]
+FlowerUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]  # no password: every reader sees it
 
 RateLimit = Annotated[InstanceOf[Rate] | None, BeforeValidator(parse_rate)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]

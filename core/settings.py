@@ -34,6 +34,8 @@ from core.env_values import (
     Bytes,
     Count,
     DatabaseUrl,
+    FlowerPrefix,
+    FlowerUrl,
     Level,
     Logins,
     NatsUrl,
@@ -46,6 +48,7 @@ from core.env_values import (
     Seconds,
     Users,
     Words,
+    WorkerName,
 )
 from core.errors import ConfigurationError
 from core.programs import BUILT_IN_PROGRAMS, PRODUCTION_PROGRAMS, ConfiguredProgram, parse_programs
@@ -156,7 +159,8 @@ class Settings(BaseModel):
 
     # Workers.
     worker_slots: Count = 8
-    worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # unique on its host
+    worker_name: WorkerName | None = None  # unique on its host
+    dyno: WorkerName | None = None  # set by Heroku, like worker.1: what WORKER_NAME is by default
     worker_drain_seconds: Seconds = 15.0
     worker_watchdog_seconds: Seconds = 25.0  # a draining worker leaves then whatever the servers do
     lease_seconds: Seconds = 15.0
@@ -219,8 +223,8 @@ class Settings(BaseModel):
     flower_address: str = "0.0.0.0"  # where it listens
     flower_port: Port | None = None
     flower_basic_auth: Annotated[Logins, Field(repr=False)] = ()  # user:password
-    flower_url_prefix: str | None = None
-    flower_url: str | None = None  # where people reach it; sessions link to it
+    flower_url_prefix: FlowerPrefix | None = None  # the path under which a proxy shows it
+    flower_url: FlowerUrl | None = None  # where people reach it, prefix included; sessions link to it
     prometheus_multiproc_dir: Path | None = None  # where web processes share their numbers
     metrics_port: Port | None = None  # of workers, beat and mirror
     sentry_dsn: Annotated[str | None, Field(repr=False)] = None  # errors are told there; needs the extra `sentry`
@@ -349,9 +353,14 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def share_metrics(directory: str) -> None:
-    """Have this process and its children share their metrics there. Only before `core.metrics` is imported."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+def hand_over(prefix: str, variables: Mapping[str, str]) -> None:
+    """Set variables of this process for a library that reads them itself, and drop empty ones of the prefix.
+
+    To us an empty variable is as one that is not set; to a library it may be a number that cannot be read.
+    """
+    for name in [name for name, text in os.environ.items() if name.startswith(prefix) and not text]:
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def multiprocess_directory() -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from core import logs, privacy
 from core.errors import ConfigurationError
@@ -24,10 +24,15 @@ def begin(process: str) -> Settings:
         settings = load_settings()
         logs.configure(process, settings)
     except ConfigurationError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(CONFIGURATION_FAULTY)
+        refuse(fault)
     collect_from_here()
     return settings
+
+
+def refuse(fault: ConfigurationError) -> NoReturn:
+    """Leave because of the configuration, and say why."""
+    print(fault, file=sys.stderr)
+    sys.exit(CONFIGURATION_FAULTY)
 
 
 def collect_from_here() -> None:

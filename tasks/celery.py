@@ -18,5 +18,9 @@ def _keep_ours(**_: object) -> None:
 
 signals.setup_logging.connect(_keep_ours, weak=False)
 close_memory()  # whoever is started by `celery -A`
-# Flower has no module of ours to begin in.
-app = make_app(begin("flower") if "flower" in sys.argv else load_settings())
+if "flower" in sys.argv:  # it has no module of ours to begin in
+    from tasks.flower import prepare  # lazy: Flower's options bring a web server with them
+
+    app = prepare(begin("flower"), sys.argv)
+else:
+    app = make_app(load_settings())

@@ -133,7 +133,6 @@ def raise_file_limit() -> None:
 def main() -> int:
     """Run one worker incarnation until it is told to leave."""
     settings = begin("worker")
-    TRACING.open("worker", settings)
     # Two lines for each bell would bury everything else; what becomes of sessions the host says itself.
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -141,6 +140,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
         confinement.check(settings)
+        TRACING.open("worker", settings)
     except ConfigurationError as fault:
         print(fault, file=sys.stderr)
         return CONFIGURATION_FAULTY
@@ -150,7 +150,7 @@ def main() -> int:
     marks.become_subreaper()
     incarnation = uuid7()
     # Unique unless the operator names it: two workers of one name on one host would declare each other lost.
-    name = settings.worker_name or f"worker-{os.getpid()}"
+    name = settings.worker_name or settings.dyno or f"worker-{os.getpid()}"
     node = f"{name}-{incarnation.hex[-8:]}@{socket.gethostname()}"
     queue = sender(settings)
     world = World(

@@ -95,6 +95,10 @@ class Stream:
                 return events
         raise AssertionError(f"the stream ended without {kind}: {[event.event for event in events]}")
 
+    def raw(self) -> bytes:
+        """Return what is still to come, to its close, comments and `retry` too."""
+        return self._response.read()
+
     def close(self) -> None:
         self._response.close()
         self._connection.close()

@@ -184,7 +184,8 @@ class Service:
         port = free_port()
         self.flower = self._member("flower", (*FLOWER, f"--port={port}"), {"FLOWER_UNAUTHENTICATED_API": "true"})
         self.flower.start()
-        eventually(lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"), READY_SECONDS, every=0.2)
+        prefix = self.settings.get("FLOWER_URL_PREFIX", "")
+        eventually(lambda: _answers(f"http://127.0.0.1:{port}{prefix}/healthcheck"), READY_SECONDS, every=0.2)
         return port
 
     def members(self) -> list[Member]:

@@ -214,6 +214,8 @@ class SessionView(BaseModel):
     last_seq: int
     worker: str | None
     task_id: str | None
+    flower_url: str | None
+    """The page of its task in Flower, where there is one."""
     started_at: Instant | None
     expires_at: Instant | None
     terminal: dict[str, Any] | None
@@ -227,8 +229,8 @@ class SessionView(BaseModel):
     fork_of: UUID | None
 
     @classmethod
-    def of(cls, session: Session, queue_position: int | None = None) -> Self:
-        """Show a row. What the client put into `env` is never shown."""
+    def of(cls, session: Session, queue_position: int | None, flower: str | None) -> Self:
+        """Show a row. `flower`: where Flower is. What the client put into `env` is never shown."""
         return cls(
             session_id=session.id,
             status=session.status,
@@ -253,6 +255,7 @@ class SessionView(BaseModel):
             last_seq=session.last_seq,
             worker=session.worker_name,
             task_id=session.claim,
+            flower_url=f"{flower.rstrip('/')}/task/{session.claim}" if flower and session.claim else None,
             started_at=session.started_at,
             expires_at=session.expires_at,
             terminal=session.terminal,

@@ -64,7 +64,7 @@ def show_session(session_id: UUID) -> ResponseReturnValue:
     web, owner = current_web(), current_caller().sees
     session = web.sight.visible(session_id, owner)
     if not backlog.is_waiting(session):
-        return JsonAnswer(SessionView.of(session, None).as_text())
+        return JsonAnswer(SessionView.of(session, None, web.settings.flower_url).as_text())
     with web.database.transaction() as tx:  # its place among those that wait is to be counted
         return shown(tx, [sessions.visible(tx, session_id, owner)])[0]
 
@@ -96,13 +96,13 @@ def opened(web: Web, new: NewSession, tx: Transaction | None) -> Effect:
     place = web.together.open(opening) if tx is None else open_within(tx, opening)
     start = partial(web.doorbell.start, opening.id, new.priority, request_id=request_id.current())
     location = f"{request.script_root}{request.path.partition('/sessions')[0]}/sessions/{opening.id}"
-    return Effect(SessionView.of(glance(opening), place).as_text(), 201, {"Location": location}, then=start)
+    return Effect(SessionView.of(glance(opening), place, None).as_text(), 201, {"Location": location}, then=start)
 
 
 def shown(tx: Transaction, found: Sequence[Session]) -> list[dict[str, Any]]:
     """Show rows, with the places of those that wait."""
-    places = backlog.places(tx, found)
-    return [SessionView.of(session, places.get(session.id)).as_json() for session in found]
+    places, flower = backlog.places(tx, found), current_web().settings.flower_url
+    return [SessionView.of(session, places.get(session.id), flower).as_json() for session in found]
 
 
 def _spec(wanted: SessionRequest, settings: Settings) -> NewSession:

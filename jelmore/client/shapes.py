@@ -70,6 +70,7 @@ class Session(TypedDict):
     last_seq: int
     worker: str | None
     task_id: str | None
+    flower_url: str | None
     started_at: str | None
     expires_at: str | None
     terminal: Terminal | None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import secrets
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.checks import eventually
 from tests.client import SESSIONS
+from tests.leaks import KNOWN
 from tests.service import installed
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from tests.service import Service
 
 RUN = "jelmore.session.run"
+OUTSIDE = "https://flower.example.org/watch"
+"""Where people reach Flower."""
 
 
 @pytest.fixture
@@ -25,14 +30,24 @@ def watched(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
 ) -> Iterator[tuple[Service, Callable[..., Any]]]:
     """An installation and its Flower: a function that asks Flower's interface."""
-    with installed(tmp_path_factory.mktemp("watched"), new_database(), WORKER_SLOTS="2") as started:
+    login = f"me:{secrets.token_urlsafe(16)}"
+    settings = {
+        "WORKER_SLOTS": "2",
+        "FLOWER_BASIC_AUTH": json.dumps([login]),
+        "FLOWER_URL_PREFIX": "/watch",
+        "FLOWER_URL": OUTSIDE,
+    }
+    with installed(tmp_path_factory.mktemp("watched"), new_database(), **settings) as started:
+        KNOWN.know(login.partition(":")[2], "a password of Flower")
         port = started.start_flower()
         started.start("one")
 
-        def ask(path: str, method: str = "GET") -> Any:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+        def ask(url: str, method: str = "GET") -> Any:
+            request = urllib.request.Request(url.replace(OUTSIDE, f"http://127.0.0.1:{port}/watch"), method=method)
+            request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
             with urllib.request.urlopen(request, timeout=15) as answer:
-                return json.loads(answer.read())
+                body = answer.read()
+            return json.loads(body) if answer.headers["Content-Type"].startswith("application/json") else body.decode()
 
         yield started, ask
 
@@ -46,17 +61,22 @@ def test_flower_lists_a_running_session_as_an_active_task_and_can_terminate_it(
         stream.until("output")
 
         def listed() -> dict[str, Any] | None:
-            tasks = [task for task in ask("/api/tasks").values() if session_id in str(task["args"])]
+            tasks = [task for task in ask(f"{OUTSIDE}/api/tasks").values() if session_id in str(task["args"])]
             return next((task for task in tasks if task["state"] == "STARTED"), None)
 
         task = eventually(listed, 20, every=0.2)
         shown = service.ada.get(session_id)
-        ask(f"/api/task/revoke/{task['uuid']}?terminate=true", "POST")
+        page = ask(shown["flower_url"])
+        ask(f"{OUTSIDE}/api/task/revoke/{task['uuid']}?terminate=true", "POST")
         end = stream.until("terminated")[-1].data
 
     assert task["name"] == RUN
     assert str(task["worker"]).startswith("one-")
+    assert (task["args"], task["kwargs"]) == (f"('{session_id}',)", "{}")  # ids, and nothing of what it runs
     assert shown["task_id"] == task["uuid"]
+    assert task["uuid"] in page
+    assert task["worker"] in page
+    assert "echo here" not in page
     assert (end["status"], end["reason"]) == ("terminated", "revoked")
     assert service.leftovers() == []
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MEMBERS = {
     *("session_id", "status", "query", "current_directory", "user_id", "claude_process_id", "metadata", "created_at"),
     *("updated_at", "last_activity", "terminated_at", "output_buffer_size", "program", "owner", "exit_code"),
-    *("exit_signal", "reason", "reason_detail", "error", "output_bytes", "last_seq", "worker", "task_id", "started_at"),
-    *("expires_at", "terminal", "attempt", "priority", "idle_timeout_seconds", "queue_position"),
+    *("exit_signal", "reason", "reason_detail", "error", "output_bytes", "last_seq", "worker", "task_id", "flower_url"),
+    *("started_at", "expires_at", "terminal", "attempt", "priority", "idle_timeout_seconds", "queue_position"),
     *("program_options", "usage", "resumed_from", "fork_of"),
 }
 
