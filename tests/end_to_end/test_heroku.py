@@ -21,6 +21,7 @@ import psycopg2
 import pytest
 
 from core.settings import load_settings
+from core.start import CONFIGURATION_FAULTY
 from jelmore.children import parse_procfile
 from jelmore.embedded import Valkey
 from jelmore.embedded.server import free_port
@@ -211,6 +212,15 @@ def test_a_quiet_stream_says_something_more_often_than_the_router_waits(applicat
 
     assert max(settings.heartbeat_seconds, settings.websocket_ping_seconds) * 2 < IDLE_SECONDS
     assert settings.graceful_timeout_seconds < settings.worker_watchdog_seconds < KILLED_AFTER_SECONDS
+
+
+def test_flower_does_not_start_without_a_login(application: Application) -> None:
+    env = application.environment("flower") | {"FLOWER_BASIC_AUTH": ""}
+    flower = Dyno("open", (PROCFILE["flower"],), env, application.home / "open.log", directory=application.home)
+    flower.start()
+
+    assert flower.wait(READY_SECONDS) == CONFIGURATION_FAULTY
+    assert flower.said().count("FLOWER_BASIC_AUTH (user:password) must be set in production") == 1
 
 
 def test_all_of_an_application_leaves_at_once_and_tells_the_truth(application: Application) -> None:
