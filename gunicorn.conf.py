@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -15,11 +16,13 @@ from core.start import begin
 
 _settings = begin("web")  # the master; web processes are forks of it and begin anew
 _numbers = _settings.prometheus_multiproc_dir
-_own_numbers = None
+_own_numbers: Path | None = None
 if _numbers is None and _settings.web_concurrency > 1:
-    # Platforms say how many processes there are, and nobody says where they share their numbers.
-    _numbers = _own_numbers = Path(tempfile.mkdtemp(prefix="jelmore-metrics-"))
-    hand_over("PROMETHEUS_", {"PROMETHEUS_MULTIPROC_DIR": str(_numbers)})
+    # Platforms say how many processes there are, and nobody says where they share their numbers: without a place
+    # each scrape would show another process's.
+    with suppress(OSError):  # nowhere to write
+        _numbers = _own_numbers = Path(mkdtemp(prefix="jelmore-metrics-"))
+        hand_over("PROMETHEUS_", {"PROMETHEUS_MULTIPROC_DIR": str(_numbers)})
 gc.disable()  # until the application stands (core.start)
 _GOODBYE_SECONDS = 3.0
 
@@ -80,9 +83,11 @@ def post_worker_init(worker: Any) -> None:
     import gevent  # patched by now
 
     from app.connections import guard
+    from core import metrics
     from core.start import collect_from_here
 
     collect_from_here()
+    metrics.serve("web", None)
     guard(worker, _settings)
 
     def watch() -> None:
@@ -112,4 +117,4 @@ def child_exit(_server: Any, worker: Any) -> None:
 def on_exit(_server: Any) -> None:
     """Remove the numbers, if the place is our own."""
     if _own_numbers:
-        shutil.rmtree(_own_numbers, ignore_errors=True)
+        rmtree(_own_numbers, ignore_errors=True)

@@ -68,6 +68,7 @@ STATUSES: Final[Mapping[type[JelmoreError], int]] = MappingProxyType(
         errors.TooManyStreams: 503,
         errors.TooManyStreamsOfKey: 429,
         errors.DatabaseUnavailable: 503,
+        errors.Leaving: 503,
         errors.MetricsUnavailable: 503,
     }
 )

@@ -23,6 +23,7 @@ from app import (
     limits,
     origin,
     request_id,
+    spans,
     static_files,
 )
 from app.api import blueprint
@@ -31,6 +32,7 @@ from app.unread import Unread
 from app.web import EXTENSION, open_web
 from core import logs
 from core.settings import load_settings
+from core.tracing import TRACING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +96,7 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
     if world is None:
         settings = settings or load_settings()
         logs.configure("web", settings)
+        TRACING.open("web", settings)
         world = open_web(settings)
     app = Application("jelmore", static_folder=None)
     app.json = Json(app)
@@ -107,6 +110,7 @@ def build(settings: Settings | None, world: Web | None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.wsgi_app = Unread(app.wsgi_app)  # type: ignore[method-assign]
     request_id.install(app)
+    spans.install(app)
     access.install(app)
     headers.install(app)
     cors.install(app)

@@ -12,7 +12,7 @@ from flask import Blueprint, Response
 from app import gauges
 from app.web import current_web
 from core import metrics
-from core.errors import DatabaseUnavailable, MetricsUnavailable
+from core.errors import DatabaseUnavailable, Leaving, MetricsUnavailable
 from core.version import VERSION
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def live() -> ResponseReturnValue:
 
 @blueprint.get("/health/ready")
 def ready() -> ResponseReturnValue:
-    """Say whether requests can be served."""
+    """Say whether requests can be served, and are to be sent here: not any more when this process leaves."""
+    if current_web().hub.leaving:
+        raise Leaving
     if not current_web().checks.look(("database",))["database"].well:
         raise DatabaseUnavailable
     return {"status": "ready"}
@@ -60,7 +62,7 @@ def show_metrics() -> ResponseReturnValue:
     """Show every metric of the web processes, and how many sessions are live now, if PostgreSQL says."""
     text, content_type = _rendered()
     web = current_web()
-    now = gauges.scrape(web.database, mirrored=web.settings.nats_url is not None)
+    now = gauges.scrape(web.database, mirrored=web.settings.nats_url is not None, at=web.clock.at())
     return Response(text + now, content_type=content_type)
 
 

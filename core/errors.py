@@ -301,6 +301,13 @@ class DatabaseUnavailable(JelmoreError):
     retry_after_seconds = 2
 
 
+class Leaving(JelmoreError):
+    """This process is about to end; another one serves."""
+
+    code = "LEAVING"
+    retry_after_seconds = 1
+
+
 class MetricsUnavailable(JelmoreError):
     """The metrics are not available."""
 

@@ -18,6 +18,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 from core.errors import ConfigurationError
+from core.faults import open_teller
 from core.redaction import redactor
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def configure(process: str, settings: Settings) -> None:
     if settings.log_file is not None:
         outputs.append(_file(settings))
         outputs[1].setFormatter(_formatter(chain, redact, pretty=False))
+    if settings.sentry_dsn is not None:
+        outputs.append(open_teller(settings, redact))
+        outputs[-1].setFormatter(_formatter(chain, redact, pretty=False))
     logging.basicConfig(handlers=outputs, level=settings.log_level, force=True)
     logging.captureWarnings(capture=True)
     _adopt_libraries()

@@ -1,13 +1,14 @@
 """Every metric of every process. Names begin with `jelmore_`; units are in the names.
 
-The web tier runs several processes: with PROMETHEUS_MULTIPROC_DIR set (by the launcher, before Python starts) they share
-their numbers through files, and `render` adds them up.
+The web tier runs several processes: with PROMETHEUS_MULTIPROC_DIR set (by the launcher or gunicorn.conf.py, before this is
+imported) they share their numbers through files, and `render` adds them up.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import structlog
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -15,14 +16,25 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
     start_http_server,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from core.settings import multiprocess_directory
+from core.version import VERSION
+
+log = structlog.get_logger(__name__)
 
 SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter began would be a third of every answer
+
+# Every process.
+PROCESSES = Gauge(
+    "jelmore_processes", "Processes behind this answer", ("process", "version"), multiprocess_mode="livesum"
+)
 
 # Web.
 REQUESTS = Counter("jelmore_http_requests_total", "Requests answered", ("route", "method", "status"))
@@ -32,6 +44,13 @@ REQUEST_SECONDS = Histogram(
 FOLLOWERS = Gauge("jelmore_stream_followers", "Open streams", ("transport",), multiprocess_mode="livesum")
 WEBSOCKETS_CLOSED = Counter(
     "jelmore_websockets_closed_total", "WebSockets closed: our code, `client` or `lost`", ("code",)
+)
+STREAMS_ENDED = Counter(
+    "jelmore_streams_ended_total", "Streams ended, and why: end, client, stalled, leaving, …", ("transport", "why")
+)
+STREAM_BYTES = Counter("jelmore_stream_bytes_total", "Bytes of logs that followers' sockets have taken")
+STREAM_LAG_SECONDS = Histogram(
+    "jelmore_stream_lag_seconds", "From reading what a program printed to sending it to all followers", buckets=SHORT
 )
 GAPS = Counter("jelmore_stream_gaps_total", "Gaps told to readers: history lost to retention")
 HOLES = Counter("jelmore_relay_holes_total", "Holes of a ring filled from the log: doorbells lost, or without payload")
@@ -56,7 +75,7 @@ UNSAVED_BYTES = Gauge(
 
 # Workers.
 SESSIONS_STARTED = Counter("jelmore_sessions_started_total", "Processes started", ("program",))
-SESSIONS_ENDED = Counter("jelmore_sessions_ended_total", "Ends written", ("status", "reason"))
+SESSIONS_ENDED = Counter("jelmore_sessions_ended_total", "Ends written", ("program", "status", "reason"))
 SESSIONS_FENCED = Counter("jelmore_sessions_fenced_total", "Sessions that were taken from their worker")
 INPUTS_WRITTEN = Counter("jelmore_inputs_delivered_total", "Mailbox rows handed to sessions")
 SLOTS_USED = Gauge("jelmore_worker_slots_used", "Sessions this worker runs or is starting", multiprocess_mode="livesum")
@@ -80,6 +99,9 @@ ORPHANS_KILLED = Counter("jelmore_orphans_killed_total", "Processes found withou
 
 # Housekeeping.
 STARTS_SENT_AGAIN = Counter("jelmore_starts_sent_again_total", "Start tasks the broker had forgotten")
+HOUSEKEEPING_SECONDS = Histogram(
+    "jelmore_housekeeping_round_seconds", "One round of housekeeping", buckets=(*SHORT, 30, 60)
+)
 WORKERS_LOST = Counter("jelmore_workers_lost_total", "Workers declared lost")
 TAKEOVERS = Counter("jelmore_takeovers_total", "Sessions settled in the place of a lost worker")
 AUDIT_SEALED = Counter("jelmore_audit_sealed_total", "Audit rows sealed into the chain")
@@ -119,9 +141,45 @@ WEBHOOK_SECONDS = Histogram(
 WEBHOOK_DEAD = Counter("jelmore_webhook_dead_total", "Deliveries that were given up")
 
 
-def serve(port: int) -> None:
-    """Show this process's metrics on a port of its own: it serves nothing else. Raises OSError."""
-    start_http_server(port)
+# What stands in PostgreSQL: read when somebody scrapes a web process, the same from each of them.
+NOW: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "jelmore_sessions": ("Live sessions", ("program", "status")),
+    "jelmore_sessions_waiting": ("Sessions that wait for a slot", ()),
+    "jelmore_sessions_waiting_seconds": ("How long the first of them waits", ()),
+    "jelmore_workers_alive": ("Workers that are alive", ()),
+    "jelmore_workers_slots": ("Sessions that they can run", ()),
+    "jelmore_housekeeping_silent_seconds": ("Since when housekeeping has not run", ()),
+    "jelmore_outbox_events": ("Events not mirrored yet, up to a hundred thousand", ()),
+    "jelmore_outbox_seconds": ("Age of the oldest of them", ()),
+    "jelmore_webhooks_active": ("Webhooks that are switched on", ()),
+    "jelmore_webhooks_failing": ("Webhooks whose last attempt failed", ()),
+    "jelmore_webhooks_waiting": ("Deliveries that wait for their turn, or for their next attempt", ()),
+    "jelmore_webhooks_silent_seconds": ("Since when no process that delivers was there", ()),
+    "jelmore_webhooks_lag_seconds": ("How long the oldest event has waited to be put into webhooks' queues", ()),
+}
+"""By name: what it is, and its labels. The outbox's only where events are mirrored."""
+
+PORTS: Final = 16
+"""So many processes of one host find a port of their own."""
+
+
+def serve(process: str, port: int | None) -> None:
+    """Name this process, and show its metrics on the first free port from this one on, if it is given one.
+
+    Without a free one it goes on: nobody wants sessions to end because they cannot be counted.
+    """
+    PROCESSES.labels(process, VERSION).set(1)
+    if port is None:
+        return
+    for candidate in range(port, min(port + PORTS, 65536)):
+        try:
+            start_http_server(candidate)
+        except OSError as fault:
+            taken = fault
+        else:
+            log.info("metrics are shown", port=candidate)
+            return
+    log.warning("METRICS_PORT cannot be used: no metrics", error=str(taken))
 
 
 def render() -> tuple[bytes, str]:

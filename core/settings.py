@@ -227,7 +227,8 @@ class Settings(BaseModel):
     flower_url: FlowerUrl | None = None  # where people reach it, prefix included; sessions link to it
     prometheus_multiproc_dir: Path | None = None  # where web processes share their numbers
     metrics_port: Port | None = None  # of workers, beat and mirror
-    sentry_dsn: str | None = None
+    sentry_dsn: Annotated[str | None, Field(repr=False)] = None  # errors are told there; needs the extra `sentry`
+    otel_exporter_otlp_endpoint: str | None = None  # spans go there, by HTTP; needs the extra `otel`
 
     @model_validator(mode="before")
     @classmethod
@@ -363,5 +364,5 @@ def hand_over(prefix: str, variables: Mapping[str, str]) -> None:
 
 
 def multiprocess_directory() -> str | None:
-    """Return where web processes share their metrics; the launcher sets it before Python starts."""
+    """Return where web processes share their metrics."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None

@@ -90,6 +90,10 @@ class Backlog:
     length: int
     oldest_at: datetime | None
 
+    def seconds(self, at: datetime) -> float | None:
+        """Return how long the first of them has waited; None if none does."""
+        return None if self.oldest_at is None else max(0.0, (at - self.oldest_at).total_seconds())
+
 
 def look(tx: Transaction, owner: str | None = None) -> Backlog:
     """Return how many sessions wait, of one owner or of all, and since when."""

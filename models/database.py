@@ -74,7 +74,7 @@ class Database:
                 # An abandoned query goes on in the server, and the transaction of a process that stands still holds
                 # row locks: both end, the latter sooner, so that who waits for such a lock gets it in time.
                 "options": f"-c statement_timeout={int(timeout * 1000)} "
-                f"-c idle_in_transaction_session_timeout={int(timeout * 600)}",
+                f"-c idle_in_transaction_session_timeout={int(settings.database_statement_timeout_seconds * 600)}",
                 # A server that vanished without a word is noticed in about 10 s, not in two hours.
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from core import metrics
 from core.errors import Fenced
 from models import claims, inputs, segments
 from models.endings import Ending
@@ -73,7 +72,7 @@ def _settle(tx: Transaction, session: Session, live: LiveSession, reports: Seque
 
 
 def tell(appender: Appender, live: LiveSession, final: Sequence[Entry]) -> None:
-    """Say it in Redis, the log and the metrics. A failure costs readers a second: they find the end in PostgreSQL."""
+    """Say it in Redis and the log. A failure costs readers a second: they find the end in PostgreSQL."""
     if final[-1].kind is EntryKind.RESTARTED:
         packed = [(entry.seq, pack(entry)) for entry in final]
         appender.append([Batch(live.id, live.identity.fence, packed, may_create=True)])
@@ -88,4 +87,3 @@ def tell(appender: Appender, live: LiveSession, final: Sequence[Entry]) -> None:
         exit_code=facts["exit_code"],
         request_id=live.identity.origin.request_id,
     )
-    metrics.SESSIONS_ENDED.labels(facts["status"], facts["reason"]).inc()

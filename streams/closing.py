@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import event
+
+from core import metrics
 from core.errors import Fenced
 from models import claims, endings, segments, sessions
 from models.lifecycle import FINAL
@@ -41,6 +44,8 @@ def close(
     store(tx, session, tail, final)
     output = endings.Output(tail.output_bytes, tail.sha256, final[-1].seq)
     endings.finish(tx, session, ending, output, origin, at=at)
+    ended = metrics.SESSIONS_ENDED.labels(session.program, final[-1].fields["status"], final[-1].fields["reason"])
+    event.listen(tx, "after_commit", lambda _: ended.inc(), once=True)
     return final
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import gevent
 from gevent.event import Event
 
+from core import metrics
 from core.vital import spawn_vital
 from streams.entries import EntryKind
 from streams.ring import Wish
@@ -83,6 +84,7 @@ class Group:
         self.sent += size
         if size:
             self.sent_at = time.monotonic()
+            metrics.STREAM_BYTES.inc(size * len(self.members))
 
     def _fallen(self, chunk: bytes, size: int) -> list[tuple[Follower, int]]:
         """Send to all; return who has not taken it all, and how much (-1: nobody is there any more)."""
@@ -179,6 +181,8 @@ class Delivery:
                 for reader in apart:
                     self.go_on(reader)
                     began = _paused(began)
+                if (at_ms := channel.newest_at_ms) is not None:
+                    metrics.STREAM_LAG_SECONDS.observe(max(0.0, time.time() - at_ms / 1000))
                 self._tidy(channel)
 
     def _served(self, channel: Channel, group: Group) -> bool:

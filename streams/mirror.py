@@ -200,11 +200,7 @@ async def serve(settings: Settings, database: Database) -> None:
 def main() -> int:
     """Run until told to stop. An error nobody foresaw ends the process, loudly: supervisors start a new one."""
     settings = begin("mirror")
-    if settings.metrics_port is not None:
-        try:
-            metrics.serve(settings.metrics_port)
-        except OSError as fault:
-            log.warning("METRICS_PORT cannot be used: no metrics", error=str(fault))
+    metrics.serve("mirror", settings.metrics_port)
     database = Database.open(settings, pool_size=3)
     try:
         asyncio.run(serve(settings, database))

@@ -107,6 +107,11 @@ class Channel:
         self._seqs: list[int] = []
         self._size = 0
 
+    @property
+    def newest_at_ms(self) -> int | None:
+        """Return when the last entry came to be, in milliseconds since 1970."""
+        return self._frames[-1].entry.at_ms if self._frames else None
+
     def begin(self, head: int) -> None:
         """Begin the ring behind the last entry there is."""
         self.base = self.last = head

@@ -85,6 +85,7 @@ class Stream(Outlet):
             return
         self.part()
         self.ended_by = self.ended_by or why
+        metrics.STREAMS_ENDED.labels(self.transport, self.ended_by).inc()
         self.release()
         self.hub.forget(self)
         if (left := self.left) is not None:
@@ -183,6 +184,7 @@ class Taking:
                 out.lost("client")
                 return
         out.written += taken
+        metrics.STREAM_BYTES.inc(taken)
         self._move(chosen, taken)
         self.ahead = [frame for frame in self.ahead if frame.seq > self.cursor]
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 from celery.__main__ import main as celery
 
+from core import metrics
 from core.clock import SystemClock
 from core.start import begin
 from models.database import Database
@@ -61,6 +62,7 @@ def keep_house(housekeeper: Housekeeper, stop: threading.Event) -> None:
 def main() -> int:
     """Run until told to stop."""
     settings = begin("beat")
+    metrics.serve("beat", settings.metrics_port)
     stop = threading.Event()
     keeper = threading.Thread(
         target=keep_house, args=(open_housekeeper(settings), stop), name="housekeeping", daemon=True

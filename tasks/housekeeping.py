@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOCK = 0x6A656C6F
+LONGEST_ROUND_SECONDS = 30
+"""One that stands still in the midst of a round leads no more after this: the server ends its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ class Housekeeper:
 
     def _keep_while_leading(self, stop: threading.Event) -> None:
         # The lock lives as long as this transaction's connection: it is released with the process, however it ends.
+        silent = int(self._means.settings.housekeeping_interval_seconds + LONGEST_ROUND_SECONDS)
         with self._means.database.transaction() as leader:
+            leader.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{silent}s'"))
             if not leader.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
                 return
             while not stop.is_set():
@@ -80,6 +84,10 @@ class Housekeeper:
 
     def round(self) -> None:
         """Do everything once."""
+        with metrics.HOUSEKEEPING_SECONDS.time():
+            self._round()
+
+    def _round(self) -> None:
         spared = self._note_run()
         if not spared:
             self._declare_lost()

@@ -20,6 +20,7 @@ from celery.utils.nodenames import anon_nodename
 from celery.utils.time import utcoffset
 
 from core.ids import uuid7
+from core.tracing import TRACING
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -104,6 +105,7 @@ class Scribe:
             "stamped_headers": None,
             "stamps": {},
             "request_id": sending.request_id,
+            **TRACING.carried(),
         }
 
     def _sent(self, sending: Sending, headers: dict[str, Any]) -> dict[str, Any]:

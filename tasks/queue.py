@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError as BrokerUnavailable
 from redis import Redis
 
 from core.ids import uuid7
+from core.tracing import TRACING
 from tasks.messages import Scribe, Sending, list_of
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class TaskQueue:
         return self._send(
             sending.name,
             (str(sending.session_id),),
-            headers={"request_id": sending.request_id},
+            headers={"request_id": sending.request_id, **TRACING.carried()},
             queue=KombuQueue(sending.queue),
             priority=sending.step,
             expires=sending.expires_seconds,

@@ -15,6 +15,7 @@ import structlog
 from gevent import GreenletExit
 
 from core.errors import DatabaseUnavailable, SessionNotFound
+from core.tracing import TRACING
 from core.vital import spawn_vital
 from models import workers
 from models.endings import Ending
@@ -74,7 +75,9 @@ class Runtime:
     def _start(self, session_id: UUID, delivery: str) -> Event | None:
         over = None
         try:
-            over = self.host.start(session_id, delivery)
+            about = {"jelmore.session_id": str(session_id), "jelmore.request_id": correlation.current() or ""}
+            with TRACING.span("session start", kind="CONSUMER", headers=correlation.trace(), **about):
+                over = self.host.start(session_id, delivery)
         finally:
             if over is None:
                 self.capacity.release()

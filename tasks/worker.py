@@ -30,10 +30,12 @@ from celery.worker.control import control_command
 import gevent
 import structlog
 
+from core import metrics
 from core.clock import SystemClock
 from core.errors import ConfigurationError, DatabaseUnavailable
 from core.ids import uuid7
 from core.start import CONFIGURATION_FAULTY, begin
+from core.tracing import TRACING
 from core.version import build
 from core.vital import spawn_vital, watch_hub
 from models import workers
@@ -146,6 +148,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
         confinement.check(settings)
+        TRACING.open("worker", settings)
     except ConfigurationError as fault:
         print(fault, file=sys.stderr)
         return CONFIGURATION_FAULTY
@@ -172,6 +175,7 @@ def main() -> int:
     except DatabaseUnavailable as fault:
         log.critical("the worker cannot start without PostgreSQL", error=str(fault.__cause__))
         return 69
+    metrics.serve("worker", settings.metrics_port)
     install(runtime)
     connect_signals(runtime)
     log.info(

@@ -97,7 +97,6 @@ def show_stats() -> ResponseReturnValue:
         live, waiting = sessions.count_by_status(tx, owner), backlog.look(tx, owner)
         alive = workers.alive(tx)
     at = web.clock.at()
-    oldest = None if waiting.oldest_at is None else max(0.0, (at - waiting.oldest_at).total_seconds())
     connections = web.census.read(owner)
     view = StatsView(
         service=SERVICE,
@@ -112,7 +111,7 @@ def show_stats() -> ResponseReturnValue:
             processes=connections.processes,
             complete=connections.complete,
         ),
-        queue=QueueStats(waiting=waiting.length, oldest_seconds=oldest),
+        queue=QueueStats(waiting=waiting.length, oldest_seconds=waiting.seconds(at)),
         workers=WorkerStats(
             alive=len(alive),
             slots=sum(worker.slots for worker in alive),

@@ -273,7 +273,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "api.show_stats": Operation("Service", {200: StatsView}, READ),
         "health.health": Operation("Service", {200: answers.Health, 503: answers.Health}),
         "health.live": Operation("Service", {200: answers.Alive}),
-        "health.ready": Operation("Service", {200: answers.Ready}, errors=(errors.DatabaseUnavailable,)),
+        "health.ready": Operation("Service", {200: answers.Ready}, errors=(errors.DatabaseUnavailable, errors.Leaving)),
         "health.show_metrics": Operation(
             "Service",
             {200: None},

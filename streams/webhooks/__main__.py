@@ -36,11 +36,7 @@ RESOLVERS = 4
 def main() -> int:
     """Run until told to stop."""
     settings = begin("webhooks")
-    if settings.metrics_port is not None:
-        try:
-            metrics.serve(settings.metrics_port)
-        except OSError as fault:
-            log.warning("METRICS_PORT cannot be used: no metrics", error=str(fault))
+    metrics.serve("webhooks", settings.metrics_port)
     gevent.get_hub().threadpool.maxsize = RESOLVERS * settings.webhook_concurrency
     database = Database.open(settings, gevent=True)
     deliverer = Deliverer(settings, database, SystemClock())

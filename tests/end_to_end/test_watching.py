@@ -1,17 +1,23 @@
-"""What every process of an installation writes: one shape, one line a request, one id from a request to all that it caused."""
+"""What every process of an installation writes and counts: one shape of lines, one id from a request to all that it caused;
+numbers that are valid whoever asks at the same time, and equal to what was done."""
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import websocket
+from prometheus_client.metrics import MetricWrapperBase
 
+from core import metrics
 from tests.checks import eventually
 from tests.client import SESSIONS
-from tests.end_to_end.watched import watched
+from tests.end_to_end.watched import everything, parsed, ports, scraped, total, watched
 from tests.mirrored import Consumer
 from tests.receivers import Receiver
 from tests.service import ADA
@@ -20,8 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.end_to_end.watched import Watched
+    from tests.service import Service
 
 PROCESSES: Final = {"web", "worker", "beat", "mirror", "webhooks", "flower"}
+
+
+SIZES: Final = (1, 1000, 70_000)
+LOAD: Final = 24
+SCRAPERS: Final = 3
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +77,25 @@ def test_one_id_is_found_in_all_that_a_request_causes(plant: Watched) -> None:
     assert "webhook attempt" in events(plant, request_id, "webhooks")
     for table in ("audit", "events", "sessions"):
         assert plant.service.rows(f"SELECT 1 FROM {table} WHERE request_id = %s", request_id), table
+
+
+def test_a_client_s_trace_goes_on_through_the_web_tier_to_the_worker(plant: Watched) -> None:
+    trace, above = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = {"traceparent": f"00-{trace}-{above}-01"}
+    body = {"query": "echo hush-in-a-query"}
+
+    answer = plant.service.ada.request("POST", SESSIONS, body, headers=headers)
+    assert answer.status == 201
+    eventually(lambda: len(plant.collector.of(trace)) == 2, 20)
+
+    request, start = (plant.collector.of(trace)[name] for name in (f"POST {SESSIONS}", "session start"))
+    assert (request.service, request.parent) == ("jelmore-web", above)
+    assert (start.service, start.parent) == ("jelmore-worker", request.id)
+    assert request.attributes["http.response.status_code"] == "201"
+    assert request.attributes["jelmore.request_id"] == start.attributes["jelmore.request_id"]
+    assert start.attributes["jelmore.session_id"] == answer.json()["session_id"]
+    assert not request.failed
+    assert not any("hush" in str(span) for span in plant.collector.spans)
 
 
 def events(plant: Watched, request_id: str, process: str) -> set[str]:
@@ -123,7 +154,7 @@ def test_streams_have_one_line_each_too(plant: Watched) -> None:
         opened.close()
     plant.service.ada.delete(session_id)
     for request_id in (sse, "watched.socket"):
-        eventually(lambda wanted=request_id: lines(plant, wanted), 10)
+        eventually(partial(lines, plant, request_id), 10)
         assert len(lines(plant, request_id)) == 1, request_id
 
 
@@ -149,3 +180,68 @@ def shaped(text: str) -> dict[str, Any]:
     except ValueError:
         pytest.fail(f"this is no line of ours: {text!r}")
     return line
+
+
+def test_every_metric_is_shown_by_a_process_and_none_that_is_not_declared(plant: Watched) -> None:
+    shown = {process: parsed(scraped(port)) for process, port in ports(plant).items()}
+    web, now = parsed(scraped(plant.service.port))
+    ours = {name for names, _ in shown.values() for name in names if name.startswith("jelmore_")}
+    declared = {
+        next(iter(each.describe())).name for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)
+    }
+
+    assert ours == declared
+    assert {name for name in web if name.startswith("jelmore_")} <= declared | metrics.NOW.keys()
+    assert web >= metrics.NOW.keys()
+    for process, (_, numbers) in shown.items():
+        assert total(numbers, "jelmore_processes", process=process) == 1
+    assert shown.keys() == {"worker", "beat", "mirror", "webhooks"}
+    assert total(now, "jelmore_processes", process="web") == 2
+    assert total(now, "jelmore_workers_slots") == 8
+
+
+def run_one(service: Service, number: int) -> int:
+    """Create a session that prints, with an input to wait for, follow it to its end; return what it printed."""
+    size = SIZES[number % len(SIZES)]
+    session_id = service.ada.create(f"head -c {size} /dev/zero | tr '\\0' x; read line")
+    with service.ada.follow(session_id) as stream:
+        assert service.ada.input(session_id, "go on\n").status == 200
+        assert stream.until("terminated")[-1].data["exit_code"] == 0
+    return size
+
+
+def test_numbers_are_valid_whoever_asks_and_are_what_was_done(plant: Watched) -> None:
+    before, over = everything(plant), threading.Event()
+
+    def scrape() -> int:
+        count = 0
+        while not over.is_set():
+            parsed(scraped(plant.service.port))
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(SCRAPERS + 4) as pool:
+        scrapers = [pool.submit(scrape) for _ in range(SCRAPERS)]
+        try:
+            printed = sum(pool.map(lambda number: run_one(plant.service, number), range(LOAD)))
+        finally:
+            over.set()
+        assert all(scraper.result() > 1 for scraper in scrapers)
+
+    def rose(name: str, **labels: str) -> float:
+        return total(after, name, **labels) - total(before, name, **labels)
+
+    eventually(lambda: total(everything(plant), "jelmore_stream_followers") == 0)
+    after = everything(plant)
+    posts = {"route": SESSIONS, "method": "POST"}
+    assert rose("jelmore_http_requests_total", **posts, status="201") == LOAD
+    assert rose("jelmore_http_request_seconds_count", **posts) == LOAD
+    assert rose("jelmore_sessions_started_total", program="shell") == LOAD
+    assert rose("jelmore_sessions_ended_total", program="shell", status="completed", reason="exited") == LOAD
+    assert rose("jelmore_session_queue_seconds_count") == LOAD
+    assert rose("jelmore_inputs_delivered_total") == LOAD
+    assert rose("jelmore_output_bytes_total") == printed
+    assert rose("jelmore_streams_ended_total", transport="sse", why="end") == LOAD
+    assert rose("jelmore_stream_bytes_total") > printed
+    assert rose("jelmore_stream_lag_seconds_count") > 0
+    assert total(after, "jelmore_worker_slots_used") == total(after, "jelmore_sessions") == 0

@@ -118,15 +118,20 @@ def test_a_server_that_has_become_read_only_is_left(single: Database) -> None:
 
 
 def test_who_waits_for_the_lock_of_a_process_that_stands_still_gets_it_in_time(database_url: str) -> None:
-    settings = load_settings({"DATABASE_URL": database_url})
-    still, waits = (Database.open(settings, pool_size=1, statement_timeout_seconds=2.0) for _ in range(2))
+    settings = load_settings({"DATABASE_URL": database_url, "DATABASE_STATEMENT_TIMEOUT_SECONDS": "2"})
+    still, waits = (Database.open(settings, pool_size=1) for _ in range(2))
     lock = text("SELECT pg_advisory_xact_lock(4711)")
-    try:
-        with pytest.raises(DatabaseUnavailable), still.transaction() as stopped:
+
+    def stand_still() -> None:
+        with still.transaction() as stopped:
             stopped.execute(lock)
             with waits.transaction() as tx:
                 tx.execute(lock)
-            stopped.execute(text("SELECT 1"))  # it is told
+            stopped.execute(text("SELECT 1"))
+
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            stand_still()
     finally:
         still.close()
         waits.close()
