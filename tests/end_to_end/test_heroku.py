@@ -19,6 +19,8 @@ from uuid import UUID
 
 import psycopg2
 import pytest
+import redis
+from kombu.exceptions import OperationalError
 
 from core.settings import load_settings
 from core.start import CONFIGURATION_FAULTY
@@ -27,6 +29,8 @@ from jelmore.embedded import Valkey
 from jelmore.embedded.server import free_port
 from jelmore.processes import dies_with_parent
 from runner.marks import kill
+from streams.redis import connect
+from tasks.queue import make_app, open_broker
 from tests.checks import eventually, family, is_alive, marked
 from tests.client import Client
 from tests.leaks import KNOWN, refuse
@@ -212,6 +216,18 @@ def test_a_quiet_stream_says_something_more_often_than_the_router_waits(applicat
 
     assert max(settings.heartbeat_seconds, settings.websocket_ping_seconds) * 2 < IDLE_SECONDS
     assert settings.graceful_timeout_seconds < settings.worker_watchdog_seconds < KILLED_AFTER_SECONDS
+
+
+def test_where_certificates_are_to_be_checked_nobodys_is_refused(application: Application) -> None:
+    settings = load_settings(application.environment("worker") | {"REDIS_SSL_CERT_REQS": "required"})
+    broker = open_broker(settings)
+
+    assert broker is not None
+    for client in (connect(settings), broker):
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.ping()
+    with make_app(settings, current=False).connection() as celery, pytest.raises(OperationalError, match="CERTIFICATE"):
+        celery.ensure_connection(max_retries=1, timeout=5)
 
 
 def test_flower_does_not_start_without_a_login(application: Application) -> None:
