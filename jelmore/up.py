@@ -121,7 +121,10 @@ class Up:
             "PYTHONUNBUFFERED": "1",
         }
         fixed = {"PORT": str(place.port), "JELMORE_HOME": str(self.home.path)}
-        return with_programs_on_path(defaults | self.environ | fixed)
+        env = defaults | self.environ | fixed
+        prefix = env.get("FLOWER_URL_PREFIX", "").strip("/")
+        env.setdefault("FLOWER_URL", f"http://127.0.0.1:{env['FLOWER_PORT']}/{prefix}".rstrip("/"))
+        return with_programs_on_path(env)
 
     def _worker_name(self) -> str:
         """Return a name of this home's own: two homes may share a database, and one name is one worker."""
@@ -169,7 +172,7 @@ class Up:
         say = self.console.say
         key_file = self.home.path / "api_key"
         say()
-        say(f"Jelmore is running at {place.url}   (Flower: http://127.0.0.1:{env['FLOWER_PORT']})")
+        say(f"Jelmore is running at {place.url}   (Flower: {env['FLOWER_URL']})")
         if "API_KEYS" in self.environ:
             key = "$KEY"
             say("API keys: as API_KEYS says")

@@ -19,13 +19,18 @@ from uuid import UUID
 
 import psycopg2
 import pytest
+import redis
+from kombu.exceptions import OperationalError
 
 from core.settings import load_settings
+from core.start import CONFIGURATION_FAULTY
 from jelmore.children import parse_procfile
 from jelmore.embedded import Valkey
 from jelmore.embedded.server import free_port
 from jelmore.processes import dies_with_parent
 from runner.marks import kill
+from streams.redis import connect
+from tasks.queue import make_app, open_broker
 from tests.checks import eventually, family, is_alive, marked
 from tests.client import Client
 from tests.leaks import KNOWN, refuse
@@ -123,12 +128,6 @@ class Application:
     def client(self) -> Client:
         return Client(self.port, self.key)
 
-    def answers(self) -> bool:
-        """Whether the web tier can serve."""
-        with suppress(OSError):
-            return self.client.request("GET", "/health/ready", timeout=3).status == 200
-        return False
-
     def flower(self, path: str, *, login: bool = True) -> tuple[int, str]:
         """Ask Flower; return (status, body)."""
         credentials = base64.b64encode(f"ops:{self.password}".encode()).decode()
@@ -140,14 +139,17 @@ class Application:
         except urllib.error.HTTPError as refused:
             return refused.code, ""
 
-    def processes(self) -> list[int]:
-        """Return every process of every dyno, the youngest first: what sessions run hears before the worker does."""
-        return [pid for dyno in self.dynos.values() for pid in reversed(family(dyno.pid))]
+    def processes(self, *names: str) -> list[int]:
+        """Return every process of these dynos, the youngest first: what sessions run hears before the worker does."""
+        return [pid for name in names for pid in reversed(family(self.dynos[name].pid))]
 
     def tell_all(self) -> list[int]:
-        """Send SIGTERM to everything at once, and once more, as Heroku may; return what it was sent to."""
-        processes = self.processes()
-        for pid in (*processes, *processes):
+        """Send SIGTERM to everything at once; return what it was sent to.
+
+        As Heroku may, once more to those that have something to lose. It would end the others while Python leaves.
+        """
+        processes = self.processes(*self.dynos)
+        for pid in (*processes, *self.processes("web", "worker")):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         return processes
@@ -164,7 +166,7 @@ class Application:
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory, empty_database: Callable[[], str]) -> Iterator[Application]:
-    """An application that was pushed, and released nothing yet."""
+    """An application that was pushed and released: its database is migrated."""
     home = tmp_path_factory.mktemp("heroku")
     for entry in ROOT.iterdir():
         if not entry.name.startswith(".") and entry.name != "build":
@@ -176,6 +178,7 @@ def application(tmp_path_factory: pytest.TempPathFactory, empty_database: Callab
         with behind_tls(valkey.url, valkey.directory) as redis_url:
             made = Application(home, database_url, redis_url)
             try:
+                assert made.release() == 0
                 yield made
             finally:
                 for dyno in made.dynos.values():
@@ -194,6 +197,13 @@ def leftovers(application: Application) -> list[Found]:
     return marked([UUID(str(found)) for (found,) in application.rows("SELECT incarnation FROM workers")])
 
 
+def answers(client: Client) -> bool:
+    """Whether the web tier can serve."""
+    with suppress(OSError):
+        return client.request("GET", "/health/ready", timeout=3).status == 200
+    return False
+
+
 def counted(application: Application, route: str) -> float:
     """Return how many requests to a route all web processes say they have answered."""
     lines = application.client.request("GET", "/metrics").body.decode().splitlines()
@@ -208,11 +218,32 @@ def test_a_quiet_stream_says_something_more_often_than_the_router_waits(applicat
     assert settings.graceful_timeout_seconds < settings.worker_watchdog_seconds < KILLED_AFTER_SECONDS
 
 
-def test_an_application_is_released_used_and_restarted(application: Application) -> None:
-    assert application.release() == 0
-    application.start()
-    eventually(application.answers, READY_SECONDS, every=0.2)
+def test_where_certificates_are_to_be_checked_nobodys_is_refused(application: Application) -> None:
+    settings = load_settings(application.environment("worker") | {"REDIS_SSL_CERT_REQS": "required"})
+    broker = open_broker(settings)
+
+    assert broker is not None
+    for client in (connect(settings), broker):
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.ping()
+    with make_app(settings, current=False).connection() as celery, pytest.raises(OperationalError, match="CERTIFICATE"):
+        celery.ensure_connection(max_retries=1, timeout=5)
+
+
+def test_flower_does_not_start_without_a_login(application: Application) -> None:
+    env = application.environment("flower") | {"FLOWER_BASIC_AUTH": ""}
+    flower = Dyno("open", (PROCFILE["flower"],), env, application.home / "open.log", directory=application.home)
+    flower.start()
+
+    assert flower.wait(READY_SECONDS) == CONFIGURATION_FAULTY
+    assert flower.said().count("FLOWER_BASIC_AUTH (user:password) must be set in production") == 1
+
+
+def test_all_of_an_application_leaves_at_once_and_tells_the_truth(application: Application) -> None:
     client = application.client
+    application.start()
+    eventually(lambda: answers(client), READY_SECONDS, every=0.2)
+    eventually(lambda: all(dyno.lines() for dyno in application.dynos.values()), READY_SECONDS, every=0.2)
 
     finished = client.create("echo hello; exit 3", program="shell")
     end = client.events(finished)[-1].data
@@ -233,14 +264,38 @@ def test_an_application_is_released_used_and_restarted(application: Application)
     assert [pid for pid in told if is_alive(pid)] == []
     assert leftovers(application) == []
     assert b"event: terminated" in rest or b"retry: " in rest
-    kept = application.rows("SELECT DISTINCT status, reason FROM sessions WHERE id <> %s", finished)
+    ids = [session_id, *others]
+    kept = application.rows("SELECT DISTINCT status, reason FROM sessions WHERE id = ANY(%s::uuid[])", ids)
     assert kept == [("terminated", "worker_shutdown")]
 
     application.start("web")  # the new dyno
-    eventually(application.answers, READY_SECONDS, every=0.2)
+    eventually(lambda: answers(client), READY_SECONDS, every=0.2)
     last = client.events(session_id, last_event_id=seen[-1].id)[-1]
     assert (last.event, last.data["reason"], last.data["output_bytes"]) == ("terminated", "worker_shutdown", 5)
     assert all(dyno.lines() for dyno in application.dynos.values())  # JSON, on standard output
+
+
+def test_honcho_runs_the_same_commands_and_stops_them(application: Application) -> None:
+    """As `heroku local` does. Ctrl-C reaches every process, and after five seconds it kills."""
+    types = [name for name in PROCFILE if name != "release"] if FULL_LENGTH else ["web", "worker"]
+    port = free_port()
+    env = application.environment("web") | {"WEB_CONCURRENCY": "1", "WORKER_DRAIN_SECONDS": "3"}
+    del env["DYNO"]
+    command = ("exec", sys.executable, "-m", "honcho", "start", "-p", str(port), *types)
+    honcho = Dyno("honcho", (" ".join(command),), env, application.home / "honcho.log", directory=application.home)
+    honcho.start()
+    try:
+        client = Client(port, application.key)
+        eventually(lambda: answers(client), READY_SECONDS, every=0.2)
+        assert client.events(client.create("true", program="shell"))[-1].data["status"] == "completed"
+        running = family(honcho.pid)
+        honcho.signal(signal.SIGINT)
+        honcho.wait(20)
+    finally:
+        honcho.stop()
+    assert "SIGKILL" not in honcho.said()
+    assert [pid for pid in running if is_alive(pid)] == []
+    assert leftovers(application) == []
 
 
 def _two_web_processes_count_together(application: Application) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.service import Service
 
 RUN = "jelmore.session.run"
+WAIT_SECONDS = 20
 OUTSIDE = "https://flower.example.org/watch"
 """Where people reach Flower."""
 
@@ -52,7 +53,7 @@ def watched(
         yield started, ask
 
 
-def test_flower_lists_a_running_session_as_an_active_task_and_can_terminate_it(
+def test_flower_shows_a_session_and_its_worker_and_can_end_both(
     watched: tuple[Service, Callable[..., Any]],
 ) -> None:
     service, ask = watched
@@ -79,6 +80,15 @@ def test_flower_lists_a_running_session_as_an_active_task_and_can_terminate_it(
     assert "echo here" not in page
     assert (end["status"], end["reason"]) == ("terminated", "revoked")
     assert service.leftovers() == []
+
+    eventually(lambda: task["worker"] in ask(f"{OUTSIDE}/api/workers?refresh=1"), 20, every=0.2)
+    other = service.ada.create("echo here; sleep 60")
+    with service.ada.follow(other) as stream:
+        stream.until("output")
+        ask(f"{OUTSIDE}/api/worker/shutdown/{task['worker']}", "POST")
+        end = stream.until("terminated")[-1].data
+    assert (end["status"], end["reason"]) == ("terminated", "worker_shutdown")
+    assert service.workers["one"].wait(WAIT_SECONDS) == 0
 
 
 def test_a_requests_id_travels_to_the_event_and_to_the_workers_log(service: Service) -> None:

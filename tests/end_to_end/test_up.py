@@ -117,6 +117,9 @@ def test_one_command_runs_a_session_and_ctrl_c_ends_everything(up: Up) -> None:
     last = client.events(finished)[-1]
     running = [client.create(DEAF), client.create("sleep 300")]
     eventually(lambda: all(client.get(each)["status"] == "active" for each in running))
+    flower, _, task_id = client.get(running[0])["flower_url"].partition("/task/")
+    assert task_id == client.get(running[0])["task_id"]
+    assert f"(Flower: {flower})" in up.said()
 
     assert up.stop() < 10
     assert up.process is not None
