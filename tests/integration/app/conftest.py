@@ -60,12 +60,26 @@ def settings(variables: dict[str, str]) -> Settings:
     return load_settings(variables)
 
 
+@pytest.fixture(scope="session")
+def webs() -> Iterator[Callable[[Settings], Web]]:
+    """Open resources for these settings, once a run for the same ones."""
+    opened: dict[str, Web] = {}
+
+    def find(settings: Settings) -> Web:
+        name = settings.model_dump_json()
+        if name not in opened:
+            opened[name] = open_web(settings)
+        return opened[name]
+
+    yield find
+    for web in opened.values():
+        web.close()
+
+
 @pytest.fixture
-def web(settings: Settings) -> Iterator[Web]:
+def web(settings: Settings, webs: Callable[[Settings], Web]) -> Web:
     """Resources in the test's own process: what routes in a plain process use, and what tests look with."""
-    opened = open_web(settings)
-    yield opened
-    opened.close()
+    return webs(settings)
 
 
 @pytest.fixture(scope="session")

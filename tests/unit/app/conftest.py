@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import create_app
-from app.web import open_web
+from app.web import Web, open_web
 from core.settings import Settings, load_settings
+from tests.service import NO_RATE_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flask import Flask
     from flask.testing import FlaskClient
 
 KEYS = {
@@ -24,7 +26,7 @@ KEYS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings() -> Settings:
     return load_settings(
         {
@@ -32,15 +34,26 @@ def settings() -> Settings:
             "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
             "REDIS_URL": "redis://127.0.0.1:1/0",
             "API_KEYS": json.dumps(KEYS),
+            **NO_RATE_LIMITS,
         }
     )
 
 
+@pytest.fixture(scope="module")
+def web(settings: Settings) -> Iterator[Web]:
+    opened = open_web(settings)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def client(settings: Settings) -> Iterator[FlaskClient]:
-    web = open_web(settings)
-    yield create_app(world=web).test_client()
-    web.close()
+def application(web: Web) -> Flask:
+    return create_app(world=web)
+
+
+@pytest.fixture
+def client(application: Flask) -> FlaskClient:
+    return application.test_client()
 
 
 @pytest.fixture

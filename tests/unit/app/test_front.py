@@ -190,13 +190,16 @@ def test_health_without_the_database_is_bad_but_this_process_lives(client: Flask
     assert answer.get_json()["infrastructure"]["database"] == {"status": "unhealthy", "stats": {"trouble": trouble}}
 
 
-def test_a_process_that_leaves_is_not_ready_and_lives(client: FlaskClient) -> None:
-    client.application.extensions["jelmore"].hub.goodbye()
+def test_a_process_that_leaves_is_not_ready_and_lives(settings: Settings) -> None:
+    web = open_web(settings)
+    client = create_app(world=web).test_client()
+    web.hub.goodbye()
 
     assert client.get("/health/live").status_code == 200
     answer = client.get("/health/ready")
     assert is_error(answer, 503, "LEAVING")
     assert answer.headers["Retry-After"] == "1"
+    web.close()
 
 
 def test_metrics_do_without_the_database(client: FlaskClient) -> None:
