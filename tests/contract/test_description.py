@@ -26,9 +26,9 @@ from tests.service import Service
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
 CASES: Final = re.compile(r"(\d+) generated")
 EXAMPLES: Final = 40 if FULL_LENGTH else 8
+"""Of each operation, in each phase that makes them up; the phase that covers every limit makes as many as there are."""
 OF_A_TENANT: Final = () if FULL_LENGTH else ("--phases", "fuzzing,stateful")
 """What no schema allows is refused to an administrator, who may do everything, as to everybody: once is enough on each change."""
-"""Of each operation, in each phase that makes them up; the phase that covers every limit makes as many as there are."""
 
 
 RUN_SECONDS: Final = 1200 if FULL_LENGTH else 120
